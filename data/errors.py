@@ -1,0 +1,49 @@
+"""The errors a user can cause. Each message says what was found, what was wanted and what to do next.
+
+HDistillError
+├── InputError          a file, an option or a structure that cannot be used
+├── LabelSetError       a label set that is corrupt, foreign, incomplete or of another version
+│   └── PlanMismatch    an output directory that belongs to another plan
+└── TeacherError        a teacher that cannot be loaded or refuses what it is given
+    ├── TeacherMissing  not installed anywhere; the message holds the command that installs it
+    └── TeacherCrashed  the teacher process died or missed its deadline
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HDistillError(Exception):
+    """Base of all errors that are shown as one sentence and not as a traceback."""
+
+
+class InputError(HDistillError):
+    """A file, an option or a structure that cannot be used."""
+
+
+class LabelSetError(HDistillError):
+    """A label set that is corrupt, foreign, incomplete or of another version."""
+
+
+class PlanMismatch(LabelSetError):
+    """The output directory holds the work of another plan."""
+
+
+class TeacherError(HDistillError):
+    """A teacher that cannot be loaded or refuses what it is given."""
+
+
+class TeacherMissing(TeacherError):
+    """The teacher's package is installed nowhere we know of."""
+
+
+class TeacherCrashed(TeacherError):
+    """The teacher process died or missed its deadline while it worked on a batch."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped name: ' Did you mean X?', or an empty string where nothing is near."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean '{matches[0]}'?" if matches else ""

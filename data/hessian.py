@@ -1,0 +1,56 @@
+"""THE place for the sign and index convention of the Hessian, and for products with it.
+
+    H = + d2E / dR2 = - dF / dR            eV/A^2, index = 3*atom + axis
+    product of v:  (v . H)_j = - sum_i v_i dF_i/dR_j
+
+A vector-Jacobian product of the forces gives v . H, that is: rows. For a conservative teacher H is symmetric and
+v . H = H v. For a direct-force teacher it is not, and displaced forces (columns, H v) must never be used as rows.
+
+This is the only file of `data` that differentiates, so torch is imported inside the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+    from .structure import Float
+
+
+def products_by_autograd(forces: torch.Tensor, positions: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """v . H for K vectors, by reverse differentiation of forces that kept their graph.
+
+    forces (A,3), positions (A,3) leaf, vectors (K,A,3) -> (K,A,3) eV/A^2. Structures of one batch do not interact, so one
+    backward pass gives one product for every structure in it.
+    """
+    import torch
+
+    products = torch.zeros_like(vectors)
+    for k, vector in enumerate(vectors):
+        (gradient,) = torch.autograd.grad(forces, positions, vector, retain_graph=True, allow_unused=True)
+        if gradient is not None:  # None: forces that do not depend on the positions at all, H = 0
+            products[k] = -gradient
+    return products
+
+
+def products_by_differences(
+    forces_at: Callable[[NDArray[np.float64]], Float], positions: Float, vectors: Float, step: float = 1e-3
+) -> NDArray[np.float64]:
+    """H v for K vectors by central differences of the forces: columns, which equal rows only for conservative forces.
+
+    forces_at maps positions (N,3) A to forces (N,3) eV/A; vectors (K,N,3) are displaced so that the largest displacement of
+    an atom's coordinate is `step` A. Costs two force evaluations a vector.
+    """
+    products = np.zeros(np.shape(vectors))
+    for k, vector in enumerate(vectors):
+        scale = step / np.abs(vector).max()
+        ahead = np.asarray(forces_at(positions + scale * vector), np.float64)
+        behind = np.asarray(forces_at(positions - scale * vector), np.float64)
+        products[k] = -(ahead - behind) / (2 * scale)
+    return products

@@ -1,0 +1,100 @@
+"""The child side: runs in the teacher's own interpreter, loads the teacher once and answers batches until its input ends.
+
+Started as a script, `TEACHER_PYTHON serve.py`, so that hdistill need not be installed beside the teacher: only numpy, torch,
+ase and the teacher's package must be there. Whatever a teacher prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import time
+import types
+from typing import Any, BinaryIO
+
+PARENT_POLL_S = 1.0
+
+
+def _make_hdistill_importable() -> None:
+    """Give this interpreter the package `hdistill` from the folder above this file: the parent's own version."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    # Python put this script's folder first: `import run` or `import plan` must not find the labeler's own files.
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]
+    package = types.ModuleType("hdistill")
+    package.__path__ = [os.path.dirname(here)]
+    sys.modules["hdistill"] = package
+
+
+def _leave_with_parent() -> None:
+    """End this process when its parent is gone, so that a killed labeler leaves no orphan at work."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """An exception as an answer: why, in one of three words, and its text."""
+    from hdistill.data.errors import HDistillError
+
+    text = str(error) or type(error).__name__
+    memory = isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower()
+    if memory:
+        return {"failed": "out of memory", "text": text}
+    if isinstance(error, HDistillError):
+        return {"failed": "refused", "text": text}
+    return {"failed": "exception", "text": f"{type(error).__name__}: {text}"}
+
+
+def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    """Load the teacher that the first message asks for, then answer {"op": "label"} messages until end of file."""
+    from hdistill.labeler import wire
+    from hdistill.labeler.teachers.contract import TeacherRequest
+
+    def read(n: int) -> bytes:
+        data = incoming.read(n)
+        if len(data) < n:
+            raise EOFError
+        return data
+
+    def answer(header: dict[str, Any], arrays: wire.Arrays | None = None) -> None:
+        outgoing.write(wire.encode(header, arrays))
+        outgoing.flush()
+
+    try:
+        header, _ = wire.decode(read)
+        try:
+            request = TeacherRequest(**header["request"])
+            teacher = importlib.import_module(f"hdistill.labeler.teachers.{request.family}").load(request)
+        except Exception as error:
+            answer(_failure(error))
+            return
+        answer({"info": teacher.info.as_json()})
+        while True:
+            header, arrays = wire.decode(read)
+            try:
+                structures = wire.unpack_structures(header, arrays)
+                directions = wire.unpack_directions(header, arrays)
+                answer(*wire.pack_labels(teacher.label(structures, directions)))
+            except (Exception, SystemExit) as error:
+                answer(_failure(error))
+    except EOFError:
+        return
+
+
+def main() -> None:
+    _leave_with_parent()
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a teacher that prints must not write into the protocol
+    _make_hdistill_importable()
+    serve(sys.stdin.buffer, outgoing)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What every teacher adapter is: `load(request)` returns a Teacher; a Teacher turns structures into labels.
+
+An adapter of a torch model writes one thing, `evaluate`: energies and forces of a batch with the graph of the forces kept.
+`label_by_autograd` makes labels of it, by the same vector-Jacobian products for every model.
+This file and the adapters may use only what a teacher's own environment has: numpy, torch and ase (no h5py, dask, click).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from hdistill.data.errors import TeacherError
+from hdistill.data.hessian import products_by_autograd
+from hdistill.data.structure import Directions, HessianProducts, Labels, Structure
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class TeacherRequest:
+    """Which teacher to load and how. `model` is what follows the family: a size, a checkpoint name, a file, a class path."""
+
+    name: str  # as the user typed it: mace-mp:medium, 7net-0, ase:module.Class, /path/to/file.model
+    family: str  # lennard_jones, sevennet, chgnet, mace, fairchem, torchani, ase: the module in this package
+    model: str
+    task: str | None = None  # task, modal or head, for teachers with several levels of theory
+    dtype: Literal["float32", "float64"] = "float32"
+    device: str = "cpu"
+    arguments: dict[str, Any] = field(default_factory=dict)  # keyword arguments for ase:module.Class
+
+
+@dataclass(frozen=True)
+class TeacherInfo:
+    """What a loaded teacher says of itself; goes into the manifest."""
+
+    name: str
+    family: str
+    task: str | None
+    dtype: str
+    device: str
+    elements: tuple[int, ...]  # atomic numbers it knows, ascending
+    conservative: bool  # False: forces are predicted directly, rows are of -dF/dR, not symmetric
+    has_stress: bool
+    hessian_method: Literal["autograd", "central differences"]
+    weights_sha256: str | None  # None where there are no weights (a formula)
+    weights_license: str
+    license_class: Literal["open", "copyleft", "nc", "gated", "unknown"]
+    level_of_theory: str
+    citation: str
+    versions: dict[str, str]  # packages that decide the numbers: torch, mace-torch, e3nn, ...
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Teacher(Protocol):
+    """One loaded teacher. Raises TeacherError for what it refuses (unknown element, missing task)."""
+
+    @property
+    def info(self) -> TeacherInfo: ...
+
+    def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
+        """Labels of each structure, in order; products for its directions, none where directions are None."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A batch of structures after one force evaluation; A atoms, flat, in the order of the structures.
+
+    energy (B,) eV; forces (A,3) eV/A, connected by a graph to positions (A,3), a leaf that requires grad;
+    stress (B,3,3) eV/A^3 in ASE's sign, or None; only the rows of structures periodic in all directions are read.
+    """
+
+    energy: torch.Tensor
+    forces: torch.Tensor
+    positions: torch.Tensor
+    stress: torch.Tensor | None = None
+
+
+def label_by_autograd(
+    evaluation: Evaluation, structures: Sequence[Structure], directions: Sequence[Directions | None]
+) -> list[Labels]:
+    """Labels from one evaluated batch. Slot k of the products serves the k-th direction of every structure at once."""
+    sizes = [s.n_atoms for s in structures]
+    stops = np.cumsum(sizes)
+    starts = stops - sizes
+    n_products = max((len(d) for d in directions if d is not None), default=0)
+    vectors = np.zeros((n_products, int(stops[-1]), 3))
+    for start, stop, wanted in zip(starts, stops, directions, strict=True):
+        if wanted is not None:
+            vectors[: len(wanted), start:stop] = wanted.vectors(int(stop - start))
+    forces = evaluation.forces
+    cotangents = forces.new_tensor(vectors) if n_products else forces.new_zeros((0, *forces.shape))
+    products = products_by_autograd(forces, evaluation.positions, cotangents).detach().cpu().numpy()
+    energy = evaluation.energy.detach().double().cpu().numpy()
+    force = forces.detach().cpu().numpy()
+    stress = None if evaluation.stress is None else evaluation.stress.detach().cpu().numpy()
+    return [
+        Labels(
+            energy=float(energy[i]),
+            forces=force[start:stop],
+            stress=stress[i] if stress is not None and structures[i].pbc.all() else None,  # else no volume
+            hessian=None if wanted is None else HessianProducts(wanted, products[: len(wanted), start:stop]),
+        )
+        for i, (start, stop, wanted) in enumerate(zip(starts, stops, directions, strict=True))
+    ]
+
+
+def check_elements(structures: Sequence[Structure], known: Sequence[int], teacher: str) -> None:
+    """Raise TeacherError that names the first structure with an element the teacher does not know."""
+    from ase.data import chemical_symbols
+
+    for structure in structures:
+        unknown = sorted(set(structure.numbers.tolist()) - set(known))
+        if unknown:
+            names = ", ".join(chemical_symbols[z] for z in unknown)
+            raise TeacherError(f"Structure {structure.id} has {names}, which {teacher} does not know.")
+
+
+def sha256_of(*paths: Path) -> str:
+    """sha256 of a file, or of several one after the other in the given order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Installed versions of the named distributions; those that are not installed are left out."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

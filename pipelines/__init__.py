@@ -1,0 +1,1 @@
+"""The commands over all of it; each is also a plain Python function here."""

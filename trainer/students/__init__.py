@@ -1,0 +1,1 @@
+"""Students: energy of (numbers, positions, edges), in plain torch operations, smooth to third order."""
