@@ -44,7 +44,9 @@ def _failure(error: BaseException) -> dict[str, Any]:
     from hdistill.data.errors import HDistillError
 
     text = str(error) or type(error).__name__
-    memory = isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower()
+    memory = (
+        isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower()
+    )
     if memory:
         return {"failed": "out of memory", "text": text}
     if isinstance(error, HDistillError):

@@ -80,7 +80,9 @@ class TeacherProcess:
         message = wire.encode({**header, **header_d}, {**arrays, **arrays_d})
         header, arrays = self._exchange(message, deadline_s)
         if "failed" in header:
-            kind = {"refused": TeacherError, "out of memory": TeacherOutOfMemory}.get(header["failed"], TeacherException)
+            kind = {"refused": TeacherError, "out of memory": TeacherOutOfMemory}.get(
+                header["failed"], TeacherException
+            )
             raise kind(header["text"])
         return wire.unpack_labels(header, arrays, directions)
 
@@ -97,7 +99,9 @@ class TeacherProcess:
     def __enter__(self) -> TeacherProcess:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _exchange(self, message: bytes, deadline_s: float) -> wire.Message:
@@ -125,7 +129,9 @@ class TeacherProcess:
             return wire.decode(read)
         except TimeoutError:
             self.close()
-            raise TeacherCrashed(f"Teacher {self.name} gave no answer within {deadline_s:.0f} s and was stopped.") from None
+            raise TeacherCrashed(
+                f"Teacher {self.name} gave no answer within {deadline_s:.0f} s and was stopped."
+            ) from None
         except (EOFError, OSError):
             self._process.wait()
             reason = f"Teacher {self.name}'s process ended ({_how_it_ended(self._process.returncode)})."

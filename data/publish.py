@@ -1,0 +1,68 @@
+"""Files that are complete or absent, whatever happens: written under a temporary name, synced, then given their name."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+
+
+def publish(path: Path, data: bytes, replace: bool = False) -> bool:
+    """Write data under its final name, atomically. False, and nothing changed, if the name is taken and replace is off.
+
+    An OSError (disk full, no permission) leaves no partial file behind. A crash leaves at most a hidden temporary sibling,
+    which nothing reads.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if replace:
+            os.replace(temporary, path)
+            won = True
+        else:
+            won = _claim(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+    return won
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, read in blocks."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _claim(temporary: Path, path: Path) -> bool:
+    """Give the temporary file its final name unless the name is taken: a hard link never overwrites."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if path.exists():  # such a file system leaves a small window here; what is published is equal either way
+            return False
+        os.replace(temporary, path)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
