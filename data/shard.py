@@ -88,7 +88,7 @@ def concatenate(parts: Sequence[Arrays]) -> Arrays:
             bits = [np.unpackbits(part[name])[: len(part["hessian_values"])] for part in parts if name in part]
             joined[name] = np.packbits(np.concatenate(bits))
         else:
-            joined[name] = np.concatenate([part.get(name, _missing(name, part)) for part in parts])
+            joined[name] = np.concatenate([part[name] if name in part else _missing(name, part) for part in parts])
     return joined
 
 

@@ -1,0 +1,47 @@
+# Two commands are all the set-up there is: `make test` and `make demo`. Each installs what it needs into this folder.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Teacher environments of this checkout, apart from those the user may have elsewhere.
+export HDISTILL_TEACHERS ?= $(CURDIR)/.teachers
+export OMP_NUM_THREADS ?= 1
+FAMILIES := sevennet chgnet torchani mace fairchem
+
+.PHONY: help demo test test-long lint types install teachers clean
+help:
+	@echo "make demo       label, distil and compare on a real teacher, in minutes"
+	@echo "make test       everything that must hold: lint, types, tests with the real teachers"
+	@echo "make test-long  the same with the tests that take long"
+
+demo: install $(HDISTILL_TEACHERS)/sevennet/installed
+	$(BIN)/hdistill demo -o demo
+
+test: install teachers lint types
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not long"
+
+test-long: install teachers lint types
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy finds a package by its folder's name: give it a folder in which ours are called as they are imported.
+types:
+	@mkdir -p build/types/hdistill
+	@for part in data labeler trainer pipelines; do ln -sfn ../../../$$part build/types/hdistill/$$part; done
+	MYPYPATH=build/types $(BIN)/mypy
+
+install: .venv/installed
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+teachers: $(FAMILIES:%=$(HDISTILL_TEACHERS)/%/installed)
+$(HDISTILL_TEACHERS)/%/installed: labeler/catalogue.py | install
+	$(BIN)/hdistill teachers install $*
+	@touch $@
+
+clean:
+	rm -rf .venv .teachers build demo .mypy_cache .ruff_cache .pytest_cache

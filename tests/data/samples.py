@@ -1,0 +1,81 @@
+"""Samples with labels that are easy to check: made up, but of every shape a label set can hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hdistill.data.codec import Codec
+from hdistill.data.probes import draw, parse_spec
+from hdistill.data.schema import FORMAT, SPLITS, VERSION
+from hdistill.data.shard import Sample, to_arrays
+from hdistill.data.shard_file import image
+from hdistill.data.structure import HessianProducts, Labels, Structure
+
+
+def random_samples(hessian: str = "probes:4", sizes: Sequence[int] = (3, 1, 7, 5, 2), seed: int = 0) -> list[Sample]:
+    """One sample for each size; some periodic, some with reference labels, products with random values."""
+    rng = np.random.default_rng(seed)
+    samples = []
+    for number, n in enumerate(sizes):
+        periodic = number % 2 == 0
+        structure = Structure(
+            numbers=rng.integers(1, 9, n).astype(np.uint8),
+            positions=rng.normal(size=(n, 3)) * 3,
+            cell=np.eye(3) * 9.0 if periodic else np.zeros((3, 3)),
+            pbc=np.full(3, periodic),
+            charge=number - 1,
+            spin=1 + number % 2,
+            group=f"molécule-{number}",
+            info={"number": number, "text": "è"},
+            ref_energy=-float(n) if number % 3 else None,
+            ref_forces=rng.normal(size=(n, 3)).astype(np.float32) if number % 3 else None,
+        )
+        directions = draw(parse_spec(hessian), seed, structure.id, n)
+        products = None
+        if directions is not None:
+            products = HessianProducts(directions, rng.normal(size=(len(directions), n, 3)).astype(np.float32) * 10)
+        labels = Labels(
+            energy=float(rng.normal()) * 100,
+            forces=rng.normal(size=(n, 3)).astype(np.float32),
+            stress=rng.normal(size=(3, 3)).astype(np.float32) if periodic else None,
+            hessian=products,
+        )
+        samples.append(Sample(structure, labels, SPLITS[number % 3]))
+    return samples
+
+
+def write_label_set(folder: Path, samples: Sequence[Sample], codec: Codec = "compact", per_shard: int = 3) -> Path:
+    """A label set of these samples, with the least manifest that can be opened."""
+    (folder / "shards").mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(samples), per_shard):
+        part = samples[start : start + per_shard]
+        arrays = to_arrays(part, codec)
+        data = image(arrays, {"plan": "test"})
+        sha256 = hashlib.sha256(data).hexdigest()
+        name = f"{len(rows):05d}-{sha256[:8]}.h5"
+        (folder / "shards" / name).write_bytes(data)
+        rows.append(
+            {
+                "name": name,
+                "bytes": len(data),
+                "sha256": sha256,
+                "n_structures": len(part),
+                "n_atoms": len(arrays["numbers"]),
+                "n_products": int(arrays["product_offsets"][-1]),
+            }
+        )
+    elements: dict[str, int] = {}
+    for sample in samples:
+        for z in set(sample.structure.numbers.tolist()):
+            elements[str(z)] = elements.get(str(z), 0) + 1
+    counts = {"n_structures": len(samples), "elements": elements, "n_quarantined": 0}
+    manifest = {"format": FORMAT, "version": VERSION, "counts": counts, "shards": rows}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

@@ -1,0 +1,48 @@
+"""Sign and index convention of Hessian products, on an energy whose Hessian is known by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from hdistill.data.hessian import products_by_autograd, products_by_differences
+
+MATRIX = np.random.default_rng(0).normal(size=(6, 6))
+MATRIX = MATRIX + MATRIX.T
+
+
+def forces_at(positions: np.ndarray) -> np.ndarray:
+    """E = x.M.x / 2 + sum x^4 / 4: H = M + diag(3 x^2), F = -(M x + x^3)."""
+    x = positions.ravel()
+    return -(MATRIX @ x + x**3).reshape(2, 3)
+
+
+def test_both_methods_give_the_hessian_with_its_sign() -> None:
+    positions = np.random.default_rng(1).normal(size=(2, 3))
+    vectors = np.eye(6).reshape(6, 2, 3)
+    truth = (MATRIX + np.diag(3 * positions.ravel() ** 2)).reshape(6, 2, 3)
+    leaf = torch.tensor(positions, requires_grad=True)
+    x = leaf.reshape(-1)
+    energy = 0.5 * x @ torch.tensor(MATRIX) @ x + (x**4).sum() / 4
+    (gradient,) = torch.autograd.grad(energy, leaf, create_graph=True)
+    exact = products_by_autograd(-gradient, leaf, torch.tensor(vectors)).numpy()
+    assert np.allclose(exact, truth, atol=1e-12)
+    assert np.allclose(products_by_differences(forces_at, positions, vectors, step=1e-4), truth, atol=1e-6)
+
+
+def test_autograd_gives_rows_and_differences_give_columns_where_they_differ() -> None:
+    """A direct-force model: F = -J x with a J that is not symmetric. v . J is a row, J v a column."""
+    jacobian = np.random.default_rng(2).normal(size=(6, 6))
+    vectors = np.eye(6).reshape(6, 2, 3)
+    leaf = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    forces = -(torch.tensor(jacobian) @ leaf.reshape(-1)).reshape(2, 3)
+    rows = products_by_autograd(forces, leaf, torch.tensor(vectors)).numpy().reshape(6, 6)
+    columns = products_by_differences(lambda p: -(jacobian @ p.ravel()).reshape(2, 3), np.zeros((2, 3)), vectors)
+    assert np.allclose(rows, jacobian)
+    assert np.allclose(columns.reshape(6, 6), jacobian.T)
+
+
+def test_forces_that_do_not_move_have_no_hessian() -> None:
+    leaf = torch.zeros(1, 3, requires_grad=True)
+    elsewhere = torch.zeros(1, 3, requires_grad=True)
+    assert (products_by_autograd(-elsewhere, leaf, torch.ones(2, 1, 3)) == 0).all()

@@ -1,0 +1,114 @@
+"""Samples to arrays to bytes and back: nothing lost, nothing reordered, equal bytes for equal samples."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hdistill.data.codec import CODECS, Codec, decode, encode, relative_error
+from hdistill.data.shard import Sample, concatenate, read_samples, to_arrays
+from hdistill.data.shard_file import image
+from hdistill.data.structure import HessianProducts
+from tests.data.samples import random_samples
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def assert_same(found: Sample, wanted: Sample, tolerance: float) -> None:
+    a, b = found.structure, wanted.structure
+    assert (a.id, a.group, a.charge, a.spin, found.split) == (b.id, b.group, b.charge, b.spin, wanted.split)
+    assert a.info == b.info
+    assert a.ref_energy == b.ref_energy
+    for x, y in ((a.ref_forces, b.ref_forces), (found.labels.stress, wanted.labels.stress)):
+        assert (x is None) == (y is None)
+        assert x is None or np.array_equal(x, y)  # type: ignore[arg-type]
+    assert found.labels.energy == wanted.labels.energy
+    assert np.array_equal(found.labels.forces, wanted.labels.forces)
+    assert_same_products(found.labels.hessian, wanted.labels.hessian, b.n_atoms, tolerance)
+
+
+def assert_same_products(
+    found: HessianProducts | None, wanted: HessianProducts | None, n_atoms: int, tolerance: float
+) -> None:
+    assert (found is None) == (wanted is None)
+    if found is None or wanted is None:
+        return
+    assert found.directions.kind == wanted.directions.kind
+    assert np.array_equal(found.directions.vectors(n_atoms), wanted.directions.vectors(n_atoms))
+    assert np.abs(found.values - wanted.values).max() <= tolerance * np.abs(wanted.values).max()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("hessian", ["probes:4", "rows:3", "full", "none"])
+def test_round_trip_in_any_slice(tmp_path: Path, hessian: str, codec: Codec) -> None:
+    samples = random_samples(hessian)
+    path = tmp_path / "shard.h5"
+    path.write_bytes(image(to_arrays(samples, codec), {}))
+    for start, stop in ((0, 5), (1, 3), (4, 5), (2, 2)):
+        found = read_samples(path, start, stop)
+        assert len(found) == stop - start
+        for a, b in zip(found, samples[start:stop], strict=True):
+            assert_same(a, b, 0.0 if codec == "exact" else 2e-5)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("hessian", ["probes:3", "rows:3", "none"])
+def test_chunks_join_to_the_same_arrays(hessian: str, codec: Codec) -> None:
+    samples = random_samples(hessian)
+    whole = to_arrays(samples, codec)
+    joined = concatenate([to_arrays(samples[:2], codec), to_arrays([], codec), to_arrays(samples[2:], codec)])
+    assert whole.keys() == joined.keys()
+    for name, array in whole.items():
+        assert array.dtype == joined[name].dtype
+        assert array.tobytes() == joined[name].tobytes(), name
+
+
+def test_equal_samples_give_equal_bytes_at_another_time() -> None:
+    first = image(to_arrays(random_samples(), "compact"), {"plan": "x"})
+    time.sleep(1.1)  # HDF5 stamps objects in whole seconds where it is allowed to
+    assert first == image(to_arrays(random_samples(), "compact"), {"plan": "x"})
+
+
+def test_no_samples_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "shard.h5"
+    path.write_bytes(image(to_arrays([], "compact"), {}))
+    assert read_samples(path) == []
+
+
+def test_a_stranger_reads_a_shard_with_h5py_alone(tmp_path: Path) -> None:
+    """The lines in docs/format.md, run as they stand there."""
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "format.md").read_text(), re.DOTALL)[0]
+    assert "hdistill" not in code
+    for hessian in ("probes:3", "rows:2"):
+        samples = random_samples(hessian)
+        path = tmp_path / f"{hessian}.h5"
+        path.write_bytes(image(to_arrays(samples, "compact"), {}))
+        for s, sample in enumerate(samples):
+            names: dict[str, Any] = {"path": path}
+            exec(code.replace("s = 0", f"s = {s}"), names)
+            products = sample.labels.hessian
+            assert products is not None
+            assert np.array_equal(names["positions"], sample.structure.positions)
+            assert np.array_equal(names["v"], products.directions.vectors(sample.structure.n_atoms))
+            assert np.allclose(names["values"], products.values, atol=2e-5 * np.abs(products.values).max())
+            assert names["energy"] == sample.labels.energy
+
+
+def test_codec_error_is_what_it_says() -> None:
+    values = np.random.default_rng(0).normal(size=(50, 12, 3)) * 20
+    values[3] = 0
+    error = relative_error(values, "compact")
+    assert error[3] == 0
+    assert 1e-5 < error[4] < 1e-4
+    stored, scale = encode(values, "compact")
+    again, scale_again = encode(decode(stored, scale), "compact")
+    assert np.array_equal(stored, again)  # encoding what was decoded changes nothing
+    assert scale is not None
+    assert scale_again is not None
+    assert np.allclose(scale, scale_again)
+    assert relative_error(values, "exact").max() < 1e-7
