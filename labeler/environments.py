@@ -59,7 +59,8 @@ def interpreter(family: str, teacher_python: Path | None = None) -> Path:
 def install(family: str, uv: str | None = None) -> Path:
     """Make the family's own environment, with uv if there is one, else venv and pip; returns its interpreter.
 
-    An interrupted install is started afresh. Raises InputError for an unknown family, TeacherError where the install fails.
+    An interrupted install, or one of another version of hdistill, is started afresh.
+    Raises InputError for an unknown family, TeacherError where the install fails.
     """
     if family not in INSTALLABLE:
         raise InputError(
@@ -68,18 +69,18 @@ def install(family: str, uv: str | None = None) -> Path:
     folder = teachers_folder() / family
     done = folder / "installed"
     python = _python_of(folder)
-    if done.exists() and python.exists():
+    wanted = "\n".join(FAMILIES[family].requirements) + "\n"
+    if python.exists() and done.exists() and done.read_text() == wanted:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    environment = _uv_environment()
     for command in _commands(FAMILIES[family], folder, python, uv or _find_uv()):
-        result = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_uv_environment()
-        )
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
         if result.returncode:
             tail = " / ".join(result.stdout.strip().splitlines()[-3:])
             raise TeacherError(f"Installing {family} failed at `{' '.join(command)}`: {tail}")
-    done.write_text("\n".join(FAMILIES[family].requirements) + "\n")
+    done.write_text(wanted)
     return python
 
 
@@ -96,10 +97,16 @@ def _commands(family: Family, folder: Path, python: Path, uv: str | None) -> lis
 
 
 def _uv_environment() -> dict[str, str]:
-    """uv does not read pip's settings: hand it the local wheel folder that pip would use."""
+    """uv does not read pip's settings: hand it the index and the folder of wheels that pip would use."""
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    settings = {}
+    for line in listed.splitlines():  # such as: global.find-links='/some/folder', later lines win as they do in pip
+        name, _, value = line.partition("=")
+        settings[name.rpartition(".")[2]] = value.strip("'\"").replace("\\n", " ")
     environment = dict(os.environ)
-    if "PIP_FIND_LINKS" in environment:
-        environment.setdefault("UV_FIND_LINKS", environment["PIP_FIND_LINKS"].replace(" ", ","))
+    for pip_name, uv_name in (("find-links", "UV_FIND_LINKS"), ("index-url", "UV_DEFAULT_INDEX")):
+        if settings.get(pip_name):
+            environment.setdefault(uv_name, ",".join(settings[pip_name].split()))
     return environment
 
 

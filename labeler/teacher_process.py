@@ -71,6 +71,10 @@ class TeacherProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def label(
         self, structures: Sequence[Structure], directions: Sequence[Directions | None], deadline_s: float = 3600.0
     ) -> list[Labels]:

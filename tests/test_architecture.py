@@ -103,14 +103,14 @@ def test_adapters_are_imported_by_nobody() -> None:
 def test_no_import_cycle() -> None:
     graph: dict[str, set[str]] = {}
     modules = {
-        "hdistill." + ".".join(p.relative_to(ROOT).with_suffix("").parts): p for package in PACKAGES for p in files(package)
+        "hdistill." + ".".join(p.relative_to(ROOT).with_suffix("").parts): p
+        for package in PACKAGES
+        for p in files(package)
     }
     for module, path in modules.items():
         names = imports(path, module_level=True)
         graph[module.removesuffix(".__init__")] = {
-            n.removesuffix(".__init__")
-            for n in names
-            if n in modules or n + ".__init__" in modules
+            n.removesuffix(".__init__") for n in names if n in modules or n + ".__init__" in modules
         }
     done: set[str] = set()
 

@@ -24,7 +24,9 @@ def test_first_one_wins_unless_told_to_replace(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["open", "write", "fsync", "link"])
-def test_killed_at_any_step_the_file_is_absent_or_complete(tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_at_any_step_the_file_is_absent_or_complete(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A child process dies in the middle of the call, without cleaning up; the next attempt succeeds."""
     path = tmp_path / "file"
     real_write = os.write

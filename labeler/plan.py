@@ -1,0 +1,196 @@
+"""What is to be labelled, decided once: an immutable plan with a digest, and what of it is still missing.
+
+DIR/plan.json                 this plan
+DIR/spool/                    the selected structures, in the plan's order
+DIR/chunks/000123.h5          labels of one chunk; the only truth while a run is going on
+DIR/quarantine/000123.json    structures of that chunk that could not be labelled, with reasons
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hdistill.data.codec import Codec
+from hdistill.data.errors import InputError, LabelSetError, PlanMismatch
+from hdistill.data.probes import HessianSpec, parse_spec
+from hdistill.data.publish import publish
+from hdistill.data.schema import VERSION
+from hdistill.data.structure import Structure
+
+from . import spool as spools
+
+PLAN = "plan.json"
+CHUNK_STRUCTURES = 64
+CHUNK_ATOMS = 1024  # a chunk is what a kill can lose: minutes of a slow teacher, not hours
+BATCH_ATOMS = 256
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """What is labelled, by what, and how: everything that decides the bytes of the label set."""
+
+    teacher: str
+    subset: tuple[str, ...]
+    where: str | None = None
+    limit: int | None = None
+    hessian: str = "probes:4"
+    codec: Codec = "compact"
+    seed: int = 0
+    splits: str = "0.8,0.1,0.1"
+    task: str | None = None
+    dtype: str = "float32"
+    device: str = "cpu"
+    batch_atoms: int = BATCH_ATOMS
+    energy_key: str | None = None
+    forces_key: str | None = None
+    stress_key: str | None = None
+    group_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Immutable. `teacher` is TeacherInfo as JSON, `inputs` the source files (name, bytes, sha256)."""
+
+    settings: LabelSettings
+    teacher: dict[str, Any]
+    inputs: list[dict[str, Any]]
+    source: dict[str, Any]  # what the source said: counts, keys taken, licence and citation of the structures
+    spool: spools.Spool
+    chunk_starts: list[int]  # ascending; chunk i is starts[i]:starts[i+1] of the spool
+    preflight: dict[str, Any]
+
+    @property
+    def hessian(self) -> HessianSpec:
+        return parse_spec(self.settings.hessian)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all that decides the labels; the pre-flight figures do not."""
+        content = {k: v for k, v in _as_json(self).items() if k != "preflight"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def n_chunks(self) -> int:
+        return len(self.chunk_starts) - 1
+
+
+def cut(n_atoms: np.ndarray) -> list[int]:
+    """Boundaries of chunks: at most CHUNK_STRUCTURES structures and CHUNK_ATOMS atoms (one structure always fits)."""
+    starts, structures, atoms = [0], 0, 0
+    for index, n in enumerate(n_atoms.tolist()):
+        if structures and (structures == CHUNK_STRUCTURES or atoms + n > CHUNK_ATOMS):
+            starts.append(index)
+            structures, atoms = 0, 0
+        structures += 1
+        atoms += n
+    return [*starts, len(n_atoms)]
+
+
+def save(plan: Plan, folder: Path) -> Plan:
+    """Publish a plan in its folder; where another labeler was first, its plan must be the same one. Returns what stands."""
+    text = json.dumps({"digest": plan.digest, **_as_json(plan)}, indent=1)
+    if not publish(folder / PLAN, text.encode()):
+        standing = load(folder)
+        require_same(standing, plan, folder)
+        return standing
+    return plan
+
+
+def load(folder: Path) -> Plan:
+    """The plan in a folder. Raises LabelSetError where it is damaged or of another version."""
+    try:
+        content = json.loads((folder / PLAN).read_bytes())
+        stated = content.pop("digest")
+        if content.pop("version") != VERSION:
+            raise LabelSetError(f"{folder / PLAN} is of another version of hdistill; label into a new directory.")
+        settings = content["settings"] | {"subset": tuple(content["settings"]["subset"])}
+        spool = content["spool"] | {"elements": {int(z): n for z, n in content["spool"]["elements"].items()}}
+        plan = Plan(**(content | {"settings": LabelSettings(**settings), "spool": spools.Spool(**spool)}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise LabelSetError(f"{folder / PLAN} is damaged ({error!r}); label into a new directory.") from error
+    if plan.digest != stated:
+        raise LabelSetError(f"{folder / PLAN} was changed after it was made; label into a new directory.")
+    return plan
+
+
+@cache
+def load_cached(folder: Path) -> Plan:
+    """The plan in a folder, read once a process: workers ask for it at every chunk, and a plan never changes."""
+    return load(folder)
+
+
+def require_same_settings(standing: Plan, settings: LabelSettings, folder: Path) -> None:
+    """Raise PlanMismatch that names the first setting in which the folder's plan differs."""
+    for field in fields(LabelSettings):
+        had, has = getattr(standing.settings, field.name), getattr(settings, field.name)
+        if had != has:
+            raise PlanMismatch(
+                f"{folder} was begun with {field.name} = {_shown(had)} and now {field.name} = {_shown(has)}; "
+                "give the same command to continue, or another -o directory."
+            )
+
+
+def require_same(standing: Plan, plan: Plan, folder: Path) -> None:
+    """Raise PlanMismatch unless the two plans would give the same label set."""
+    require_same_settings(standing, plan.settings, folder)
+    require_same_teacher(standing, plan.teacher, folder)
+    if standing.digest != plan.digest:
+        raise PlanMismatch(f"{folder} was begun with other input structures; give another -o directory.")
+
+
+def require_same_teacher(standing: Plan, info: dict[str, Any], folder: Path) -> None:
+    """Raise PlanMismatch where the teacher (weights, task, precision, package versions) is not the one of the plan."""
+    info = json.loads(json.dumps(info))
+    for key, had in standing.teacher.items():
+        if info.get(key) != had:
+            raise PlanMismatch(
+                f"{folder} was begun with another teacher: {key} was {_shown(had)} and is now {_shown(info.get(key))}; "
+                "use that teacher to continue, or another -o directory."
+            )
+
+
+def structures_of(plan: Plan, folder: Path, chunk: int) -> list[tuple[Structure, str]]:
+    """The structures of one chunk, each with its split."""
+    return spools.read(folder / "spool", plan.chunk_starts[chunk], plan.chunk_starts[chunk + 1])
+
+
+def chunk_path(folder: Path, chunk: int) -> Path:
+    return folder / "chunks" / f"{chunk:06d}.h5"
+
+
+def quarantine_path(folder: Path, chunk: int) -> Path:
+    return folder / "quarantine" / f"{chunk:06d}.json"
+
+
+def missing(plan: Plan, folder: Path) -> list[int]:
+    """Chunks that are not published yet, ascending."""
+    published = {path.name for path in (folder / "chunks").glob("*.h5")}
+    return [chunk for chunk in range(plan.n_chunks) if chunk_path(folder, chunk).name not in published]
+
+
+def check_settings(settings: LabelSettings) -> None:
+    """Raise InputError for settings that can be seen to be wrong before anything is read."""
+    parse_spec(settings.hessian)
+    if settings.limit is not None and settings.limit < 1:
+        raise InputError(f"--limit was {settings.limit}; it takes a number of structures, 1 or more.")
+    if settings.batch_atoms < 1:
+        raise InputError(f"--batch-atoms was {settings.batch_atoms}; it takes a number of atoms, 1 or more.")
+    if not settings.subset:
+        raise InputError("No --subset was given; name a file, or a subset from `hdistill subsets`.")
+
+
+def _as_json(plan: Plan) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(json.dumps(asdict(plan)))
+    return {"version": VERSION, **content}
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 80 else text[:77] + "..."

@@ -1,0 +1,230 @@
+"""The command line. Only click is imported here; each command imports what it needs when it runs, so --help is instant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hdistill.data.errors import HDistillError
+
+EXIT_STOPPED = 1
+EXIT_QUARANTINED = 3
+
+
+class Commands(click.Group):
+    """A group whose errors are one sentence, and which suggests the nearest command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from hdistill.data.errors import nearest
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            known = self.list_commands(ctx)
+            raise click.UsageError(
+                f"No such command '{args[0]}'.{nearest(args[0], known)} Commands: {', '.join(known)}.", ctx
+            ) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if ctx.parent is not None:
+            return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except HDistillError as error:
+            click.echo(f"error: {error}", err=True)
+        except KeyboardInterrupt:
+            click.echo("\nStopped. What is finished is kept; run the same command again to continue.", err=True)
+        except BrokenPipeError:
+            sys.stderr.close()
+        except OSError as error:
+            click.echo(f"error: {error.strerror or error}: {error.filename or 'no file name'}", err=True)
+        raise click.exceptions.Exit(EXIT_STOPPED)
+
+
+PATH = click.Path(path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
+
+
+def _say(message: str) -> None:
+    """Progress and remarks go to standard error: standard output is for results."""
+    click.echo(message, err=True)
+
+
+def _print(result: Any, as_json: bool, show: Callable[[Any], str]) -> None:
+    click.echo(json.dumps(result) if as_json else show(result))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hdistill")
+def main() -> None:
+    """Distil a foundation model for atoms into a small, fast force field.
+
+    \b
+      hdistill label --teacher 7net-0 --subset my.xyz -o labels/
+      hdistill fit labels/ -o run/
+      hdistill evaluate run/ labels/
+    """
+
+
+@main.command()
+@click.option(
+    "--teacher", required=True, metavar="NAME", help="A name from `hdistill teachers`, a checkpoint, ase:module.Class."
+)
+@click.option(
+    "--subset",
+    required=True,
+    multiple=True,
+    metavar="FILE|NAME",
+    help="file.xyz@0:100, or a name from `hdistill subsets`; repeatable.",
+)
+@click.option(
+    "-o", "--out", required=True, type=PATH, metavar="DIR", help="The label set; the same command continues it."
+)
+@click.option("--data", type=PATH, metavar="PATH", help="Where the files of a named subset are.")
+@click.option("--where", metavar="EXPR", help="Select, e.g. \"{'H','C','N','O'} >= elements and n_atoms <= 16\".")
+@click.option("--limit", type=int, metavar="N", help="A reproducible sample of N structures.")
+@click.option(
+    "--hessian", default="probes:4", show_default=True, metavar="SPEC", help="probes:K, rows:K, full or none."
+)
+@click.option(
+    "--codec", type=click.Choice(["compact", "exact"]), default="compact", show_default=True, help="int16 or float32."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the sample, the probes and the splits.")
+@click.option("--splits", default="0.8,0.1,0.1", show_default=True, metavar="A,B,C", help="Train, val, test; by group.")
+@click.option("--task", metavar="TASK", help="Task, modal or head, of a teacher that has several.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Of the teacher."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option("--batch-atoms", default=256, show_default=True, help="Atoms that the teacher takes at once.")
+@click.option("--energy-key", metavar="KEY", help="Key of reference energies in the source; found by itself as a rule.")
+@click.option("--forces-key", metavar="KEY", help="Key of reference forces.")
+@click.option("--stress-key", metavar="KEY", help="Key of reference stresses.")
+@click.option("--group-key", metavar="KEY", help="Key of the molecule's or material's name, the unit of splits.")
+@click.option("--workers", default=2, show_default=True, help="Local Dask workers, each with its own teacher.")
+@click.option("--threads", default=1, show_default=True, help="CPU threads of each teacher.")
+@click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster instead of local workers.")
+@click.option("--teacher-python", type=PATH, metavar="PATH", help="The interpreter that has the teacher.")
+@click.option("--dry-run", is_flag=True, help="Label a few structures, predict time and bytes, write nothing.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@JSON
+def label(
+    subset: tuple[str, ...],
+    out: Path,
+    data: Path | None,
+    workers: int,
+    threads: int,
+    scheduler: str | None,
+    teacher_python: Path | None,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Run a teacher once over a subset and write a label set.
+
+    \b
+      hdistill label --teacher 7net-0 --subset perovskites -o labels/
+      hdistill label --teacher ani-1x --subset spice:monomers --data spice/ \\
+          --where "n_atoms <= 16" --limit 1000 -o labels/
+
+    Exit code 0: all labelled; 3: some structures are in quarantine (listed in the manifest); 1: stopped, run it again.
+    """
+    from hdistill.labeler.plan import LabelSettings
+    from hdistill.labeler.run import RunSettings, label as run_label
+
+    from .report import label_summary
+
+    wanted = LabelSettings(subset=subset, **settings)
+    run = RunSettings(workers, threads, scheduler, teacher_python, not quiet)
+    if dry_run:
+        from hdistill.labeler.dry_run import predict
+
+        from .report import prediction
+
+        _print(predict(wanted, data, run), as_json, prediction)
+        return
+    result = run_label(wanted, out, data, run, _say)
+    _print({"path": str(result.path), "seconds": result.seconds, **result.manifest["counts"]}, as_json, label_summary)
+    if result.n_quarantined:
+        _say(f"{result.n_quarantined} structures could not be labelled; see `hdistill labels quarantine {out}`.")
+        raise click.exceptions.Exit(EXIT_QUARANTINED)
+
+
+@main.group(cls=Commands)
+def labels() -> None:
+    """Look at a label set, and verify it."""
+
+
+@labels.command()
+@click.argument("folder", type=PATH)
+@JSON
+def info(folder: Path, as_json: bool) -> None:
+    """Counts, teacher, Hessian labels and size of a label set."""
+    from hdistill.data.labelset import info as read_info
+
+    from .report import label_set_table
+
+    _print(read_info(folder), as_json, label_set_table)
+
+
+@labels.command()
+@click.argument("folder", type=PATH)
+def verify(folder: Path) -> None:
+    """Check every byte, every schema rule and every structure's id; exit code 0 only if all is well."""
+    from hdistill.data.labelset import verify as verify_all
+
+    verified = verify_all(folder)
+    click.echo(f"{folder}: {len(verified.shards)} shards, every byte as the manifest says.")
+
+
+@labels.command()
+@click.argument("folder", type=PATH)
+@JSON
+def quarantine(folder: Path, as_json: bool) -> None:
+    """The structures that could not be labelled, with reasons."""
+    from hdistill.data.labelset import read_manifest
+
+    from .report import quarantine_table
+
+    _print(read_manifest(folder)["quarantine"], as_json, quarantine_table)
+
+
+@main.group(cls=Commands, invoke_without_command=True)
+@JSON
+@click.pass_context
+def teachers(ctx: click.Context, as_json: bool) -> None:
+    """List the teachers: where each is installed, or the command that installs it."""
+    if ctx.invoked_subcommand is None:
+        from .report import teacher_rows, teacher_table
+
+        _print(teacher_rows(), as_json, teacher_table)
+
+
+@teachers.command()
+@click.argument("family")
+def install(family: str) -> None:
+    """Make the environment of a teacher family: mace, fairchem, sevennet, chgnet or torchani."""
+    from hdistill.labeler.environments import install as make
+
+    _say(f"Installing {family} into an environment of its own; this can take minutes.")
+    click.echo(f"{family} is installed: {make(family)}")
+
+
+@main.command()
+@JSON
+def subsets(as_json: bool) -> None:
+    """List the named subsets with their sources and licences."""
+    from hdistill.data.sources import catalogue
+
+    from .report import subset_table
+
+    _print([asdict(row) for row in catalogue()], as_json, subset_table)

@@ -1,0 +1,130 @@
+"""Results as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns, as wide as they need to be."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def size(n_bytes: float) -> str:
+    """Bytes for people: 1.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 3 min, 2.5 h."""
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.3g} {unit}"
+    return f"{seconds / 86400:.3g} days"
+
+
+def label_summary(result: dict[str, Any]) -> str:
+    return (
+        f"{result['path']}: {result['n_structures']} structures, {result['n_atoms']} atoms, "
+        f"{result['n_quarantined']} in quarantine, {duration(result['seconds'])}."
+    )
+
+
+def label_set_table(info: dict[str, Any]) -> str:
+    """What `hdistill labels info` shows."""
+    teacher, hessian = info["teacher"], info["hessian"]
+    per = hessian["per_structure"]
+    rows = [
+        ("structures", f"{info['n_structures']} ({info['n_atoms']} atoms, {info['n_groups']} groups)"),
+        ("in quarantine", str(info["n_quarantined"])),
+        ("splits", ", ".join(f"{name} {n}" for name, n in info["splits"].items())),
+        ("elements", " ".join(_symbol(int(z)) for z in info["elements"])),
+        ("teacher", f"{teacher['name']}{' / ' + teacher['task'] if teacher['task'] else ''}, {teacher['dtype']}"),
+        ("level of theory", teacher["level_of_theory"]),
+        ("weights", f"sha256 {teacher['weights_sha256'] or '-'}, {info['licenses']['weights']}"),
+        ("forces", "-dE/dR" if teacher["conservative"] else "predicted directly; Hessian rows are of -dF/dR"),
+        ("Hessian", f"{hessian['kind']}{f', {per} per structure' if per else ''}; {hessian['n_products']} products"),
+    ]
+    if hessian["n_products"]:
+        error = f"relative error {hessian['codec_error_mean']:.1e} (at most {hessian['codec_error_max']:.1e})"
+        rows.append(("codec", f"{hessian['codec']}, {hessian['bytes_per_element']:.2f} bytes per element, {error}"))
+    preflight = info["preflight"]
+    rows += [
+        (
+            "pre-flight",
+            f"product against differences {preflight['product_difference_error']:.1e} in {preflight['dtype']}",
+        ),
+        ("licence of structures", info["licenses"]["structures"]),
+        ("size", f"{size(info['bytes'])} in {info['n_shards']} shard{'s' if info['n_shards'] != 1 else ''}"),
+        ("plan", info["plan"]),
+    ]
+    return table(("label set", ""), rows)
+
+
+def quarantine_table(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "No structure is in quarantine."
+    return table(("structure", "reason", "text"), [(row["id"], row["reason"], row["text"]) for row in rows])
+
+
+def teacher_rows() -> list[dict[str, Any]]:
+    """Every known teacher with its family's interpreter, or the command that installs it."""
+    from hdistill.labeler import catalogue, environments
+
+    where = {family: environments.find(family) for family in catalogue.FAMILIES}
+    return [
+        {
+            **asdict(entry),
+            "python": str(where[entry.family]) if where[entry.family] else None,
+            "install": None if where[entry.family] else f"hdistill teachers install {entry.family}",
+        }
+        for entry in catalogue.ENTRIES.values()
+    ]
+
+
+def teacher_table(rows: list[dict[str, Any]]) -> str:
+    shown = [
+        (
+            row["name"],
+            row["family"],
+            row["elements"],
+            row["license_class"],
+            row["task"],
+            row["python"] or row["install"],
+        )
+        for row in rows
+    ]
+    header = ("teacher", "family", "elements", "licence", "tasks", "installed in, or install with")
+    more = "Also: mace-mp:SIZE, mace-off:SIZE, a MACE .model file, a fairchem .pt file, ase:module.Class."
+    return table(header, shown) + "\n" + more
+
+
+def subset_table(rows: list[dict[str, Any]]) -> str:
+    shown = [
+        (
+            row["name"],
+            "-" if row["n_structures"] is None else str(row["n_structures"]),
+            "--data PATH" if row["needs_data"] and row["name"] != "FILE" else "",
+            row["license"],
+            row["what"],
+        )
+        for row in rows
+    ]
+    return table(("subset", "structures", "needs", "licence", "what"), shown)
+
+
+def _symbol(number: int) -> str:
+    from ase.data import chemical_symbols
+
+    return str(chemical_symbols[number])
