@@ -44,11 +44,11 @@ def parse_fractions(text: str) -> Fractions:
         train, val, test = (float(part) for part in text.split(","))
     except ValueError:
         raise InputError(
-            f"--split was '{text}'; it takes three fractions for train, val and test, as in 0.8,0.1,0.1."
+            f"--splits was '{text}'; it takes three fractions for train, val and test, as in 0.8,0.1,0.1."
         ) from None
     # Written this way round, NaN fails too.
     if not (train > 0 and val >= 0 and test >= 0 and abs(train + val + test - 1) < 1e-6):
-        raise InputError(f"--split was '{text}'; train must be above 0, none below 0, and they must add up to 1.")
+        raise InputError(f"--splits was '{text}'; train must be above 0, none below 0, and they must add up to 1.")
     return train, val, test
 
 

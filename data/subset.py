@@ -92,10 +92,10 @@ def parse_where(text: str) -> Where:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it cannot be parsed"
-        raise InputError(f"--where '{text}' is no expression: {reason}.") from error
+        raise InputError(f"--where `{text}` is no expression: {reason}.") from error
     nodes = list(ast.walk(tree))
     if len(nodes) > MAX_NODES:
-        raise InputError(f"--where '{text[:60]}...' has {len(nodes)} parts; {MAX_NODES} are allowed.")
+        raise InputError(f"--where `{text[:60]}...` has {len(nodes)} parts; {MAX_NODES} are allowed.")
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     for node in nodes:
         _check_node(node, text)
@@ -125,17 +125,17 @@ def _check_node(node: ast.AST, text: str) -> None:
     """Refuse what can reach outside the expression or can grow without bound (attributes, powers, loops)."""
     if not isinstance(node, _ALLOWED):
         raise InputError(
-            f"--where '{text}' uses {type(node).__name__}, which is not allowed; "
+            f"--where `{text}` uses {type(node).__name__}, which is not allowed; "
             "use comparisons, and, or, not, in, + - * / // %, sets, lists and the names of the structures."
         )
     if isinstance(node, ast.Constant) and not isinstance(node.value, bool | int | float | str | None):
-        raise InputError(f"--where '{text}' has the value {node.value!r}; use numbers, strings, True, False or None.")
+        raise InputError(f"--where `{text}` has the value {node.value!r}; use numbers, strings, True, False or None.")
     if isinstance(node, ast.Call):
-        name = node.func.id if isinstance(node.func, ast.Name) else "?"
-        if name not in FUNCTIONS or node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
-            raise InputError(
-                f"--where '{text}' calls '{name}'; the functions are {', '.join(FUNCTIONS)}.{nearest(name, FUNCTIONS)}"
-            )
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name not in FUNCTIONS or node.keywords:
+            called = f"'{name}'" if name else "a method"
+            known = ", ".join(FUNCTIONS)
+            raise InputError(f"--where `{text}` calls {called}; the functions are {known}.{nearest(name, FUNCTIONS)}")
 
 
 def _matching(structures: Iterable[Structure], where: Where, report: SourceReport) -> Iterator[Structure]:
@@ -158,7 +158,7 @@ def _matching(structures: Iterable[Structure], where: Where, report: SourceRepor
         name = min(keys - had)
         known = [*NAMES, *sorted(seen - set(NAMES))]
         raise InputError(
-            f"--where '{where.text}': no structure has '{name}'.{nearest(name, known)} The names are {', '.join(known)}."
+            f"--where `{where.text}`: no structure has '{name}'.{nearest(name, known)} The names are {', '.join(known)}."
         )
 
 
@@ -181,10 +181,10 @@ def _evaluator(where: Where) -> Callable[[Structure], bool]:
         try:
             result = evaluator.eval(where.text, previously_parsed=where.tree)
         except (InvalidExpression, ArithmeticError, TypeError, ValueError, LookupError, RecursionError) as error:
-            raise InputError(f"--where '{where.text}' fails for a structure of {structure.group}: {error}.") from error
+            raise InputError(f"--where `{where.text}` fails for a structure of {structure.group}: {error}.") from error
         if not isinstance(result, bool):
             raise InputError(
-                f"--where '{where.text}' gives {result!r} and not true or false; compare it with something, "
+                f"--where `{where.text}` gives {result!r} and not true or false; compare it with something, "
                 "for example n_atoms <= 16."
             )
         return result

@@ -11,9 +11,9 @@ from hdistill.data.structure import Directions, Labels, Structure
 from .teacher_process import TeacherProcess
 from .teachers.contract import TeacherRequest
 
-# How long a batch may take: generous, for it only has to tell slow from never. Seconds, and seconds per atom and evaluation.
-DEADLINE_BASE_S = 120.0
-DEADLINE_PER_ATOM_S = 1.0
+# How long a batch may take: generous, for it only has to tell slow from never. It grows with atoms times evaluations.
+DEADLINE_S = 120.0
+ATOM_EVALUATIONS = 120  # as many double the deadline
 
 
 class TeacherWillNotStart(HDistillError):
@@ -23,10 +23,11 @@ class TeacherWillNotStart(HDistillError):
 class TeacherHost:
     """A teacher that can be asked again after a crash. Raises what TeacherProcess raises."""
 
-    def __init__(self, python: Path, request: TeacherRequest, threads: int):
+    def __init__(self, python: Path, request: TeacherRequest, threads: int = 1, deadline_s: float = DEADLINE_S):
         self.python = python
         self.request = request
         self.threads = threads
+        self.deadline_s = deadline_s
         self._process: TeacherProcess | None = None
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
@@ -37,8 +38,9 @@ class TeacherHost:
             except TeacherError as error:  # not the fault of these structures: stop the run, quarantine nothing
                 raise TeacherWillNotStart(str(error)) from error
         evaluations = sum(s.n_atoms * (1 + len(d or ())) for s, d in zip(structures, directions, strict=True))
+        deadline = self.deadline_s * (1 + evaluations / ATOM_EVALUATIONS)
         try:
-            return self._process.label(structures, directions, DEADLINE_BASE_S + DEADLINE_PER_ATOM_S * evaluations)
+            return self._process.label(structures, directions, deadline)
         finally:
             if not self._process.alive:
                 self._process = None

@@ -18,7 +18,7 @@ from .chunk import Receipt, label_chunk
 from .cluster import connect, n_workers
 from .compact import finish
 from .environments import interpreter
-from .host import TeacherHost
+from .host import DEADLINE_S, TeacherHost
 from .prepare import prepare
 from .teachers.contract import TeacherRequest
 
@@ -30,12 +30,16 @@ CHUNKS_PER_WORKER = 3  # in flight: a queue of all chunks would cost the schedul
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a plan is run; none of it changes the label set. `threads` are those of each teacher process."""
+    """How a plan is run; none of it changes the label set.
+
+    threads: CPU threads of each teacher process. deadline_s: how long a small batch may take; it grows with the batch.
+    """
 
     workers: int = 2
     threads: int = 1
     scheduler: str | None = None
     teacher_python: Path | None = None
+    deadline_s: float = DEADLINE_S
     progress: bool = True
 
 
@@ -90,7 +94,7 @@ def _label_missing(plan: plans.Plan, folder: Path, request: TeacherRequest, run:
         progress(n := plan.spool.n_structures, "structures", "labelling", run.progress, n - sum(sizes.values())) as bar,
     ):
         python = str(interpreter(request.family, run.teacher_python))
-        for receipt in _receipts(client, missing, str(folder), python, request, run.threads):
+        for receipt in _receipts(client, missing, str(folder), python, request, run.threads, run.deadline_s):
             labelled += receipt.n_labelled
             products += receipt.n_products
             rate = products / (time.monotonic() - begun)
@@ -136,15 +140,17 @@ def _result(future: Future) -> Receipt:
 _HOSTS: dict[tuple[Any, ...], TeacherHost] = {}  # of this worker process: the teacher is loaded once, not once a chunk
 
 
-def label_on_worker(chunk: int, folder: str, python: str, request: TeacherRequest, threads: int) -> Receipt:
+def label_on_worker(
+    chunk: int, folder: str, python: str, request: TeacherRequest, threads: int, deadline_s: float
+) -> Receipt:
     """Runs on a Dask worker: label one chunk with the worker's own teacher process."""
-    key = (python, repr(request), threads)
+    key = (python, repr(request), threads, deadline_s)
     if key not in _HOSTS:
         for other in _HOSTS.values():  # a long-lived worker serves one run after another: let the former teacher go
             other.close()
         _HOSTS.clear()
         path = Path(python) if Path(python).exists() else interpreter(request.family)
-        _HOSTS[key] = TeacherHost(path, request, threads)
+        _HOSTS[key] = TeacherHost(path, request, threads, deadline_s)
     return label_chunk(Path(folder), chunk, _HOSTS[key])
 
 

@@ -113,6 +113,7 @@ def main() -> None:
 @click.option("--threads", default=1, show_default=True, help="CPU threads of each teacher.")
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster instead of local workers.")
 @click.option("--teacher-python", type=PATH, metavar="PATH", help="The interpreter that has the teacher.")
+@click.option("--deadline", "deadline_s", default=120.0, show_default=True, help="Seconds a small batch may take.")
 @click.option("--dry-run", is_flag=True, help="Label a few structures, predict time and bytes, write nothing.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @JSON
@@ -124,6 +125,7 @@ def label(
     threads: int,
     scheduler: str | None,
     teacher_python: Path | None,
+    deadline_s: float,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -144,7 +146,7 @@ def label(
     from .report import label_summary
 
     wanted = LabelSettings(subset=subset, **settings)
-    run = RunSettings(workers, threads, scheduler, teacher_python, not quiet)
+    run = RunSettings(workers, threads, scheduler, teacher_python, deadline_s, not quiet)
     if dry_run:
         from hdistill.labeler.dry_run import predict
 

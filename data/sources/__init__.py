@@ -66,7 +66,7 @@ def _read_one(one: Located, keys: Keys, report: SourceReport) -> Iterator[Struct
 def _nothing_in(subset: str, report: SourceReport) -> str:
     """The sentence for a subset that gave no structure, with the most frequent reason."""
     if not report.skipped:
-        return f"'{subset}' has no structure; is the slice or the subset the right one?"
+        return f"'{subset}' has no structure; is it the right file, slice or subset?"
     reason, n = report.skipped.most_common(1)[0]
     return f"'{subset}' has no structure that can be used: {n} skipped, {reason} ({report.first_skipped[reason]})."
 

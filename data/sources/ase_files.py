@@ -57,8 +57,8 @@ def detect(path: Path) -> str:
         name = filetype(str(path), read=True)
     except UnknownFileTypeError:
         name = "unknown"
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # besides OSError: what gzip, bz2 and xz raise for a damaged file
+        raise InputError(f"{path} cannot be read ({_one_line(error)}).") from error
     name = "extxyz" if name == "xyz" else name
     if name not in ioformats or not ioformats[name].can_read:
         raise InputError(

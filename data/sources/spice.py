@@ -87,16 +87,14 @@ def read(path: Path, subset: str, keys: Keys, report: SourceReport) -> Iterator[
 
 
 def _molecules(group: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Name and group of every molecule, by name. Follows hard links only: a file may not point outside itself."""
+    """Name and group of every molecule, by name."""
     import h5py
 
     for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            continue
-        child = group[name]
+        child = group[name] if _is_here(group, name) else None
         if not isinstance(child, h5py.Group):
             continue
-        if "conformations" in child:
+        if _is_here(child, "conformations"):
             yield prefix + name, child
         elif depth < MAX_DEPTH:
             yield from _molecules(child, f"{prefix}{name}/", depth + 1)
@@ -113,24 +111,25 @@ def _subset_of(group: Any, path: Path) -> str | None:
 def _conformations(
     path: Path, name: str, group: Any, subset: str | None, element: int | None, energy_key: str, report: SourceReport
 ) -> Iterator[Structure]:
-    positions = _dataset(group, "conformations")
-    smiles = _text(group, "smiles")
-    released = "atomic_numbers" in group
     report.seen_keys.update(group)
+    released = _is_here(group, "atomic_numbers")
+    smiles = _text(group, "smiles")
+    shape: tuple[int, ...] = ()
     try:
-        numbers, charge = _molecule(group, positions.shape, smiles, released)
+        positions = _dataset(group, "conformations")
+        shape = positions.shape
+        numbers, charge = _molecule(group, shape, smiles, released)
+        energies = _labels(group, energy_key, shape[:1])
+        gradients = _labels(group, FORCES_KEYS[0], shape)
     except ValueError as error:
-        n = positions.shape[0] if positions.shape else 1
-        report.skip("molecule cannot be made", f"{path.name}, '{name}': {error}", n)
+        report.skip("molecule cannot be made", f"{path.name}, '{name}': {error}", shape[0] if shape else 1)
         return
     if element is not None and element not in numbers:
         return
     spin = 1 + int(numbers.sum() - (charge or 0)) % 2  # closed shell, or a doublet where a count is odd
     info = {"name": name, "smiles": unmapped(smiles or ""), "subset": subset}
     info = {key: value for key, value in info.items() if value}
-    energies = _labels(group, energy_key, positions.shape[:1])
-    gradients = _labels(group, FORCES_KEYS[0], positions.shape)
-    for start in range(0, positions.shape[0], BLOCK):
+    for start in range(0, shape[0], BLOCK):
         block = slice(start, start + BLOCK)
         geometry = np.asarray(positions[block], np.float64) * (BOHR if released else NANOMETRE)
         energy = None if energies is None else np.asarray(energies[block], np.float64) * HARTREE
@@ -186,30 +185,35 @@ def _molecule(
     return numbers, charge
 
 
-def _dataset(group: Any, name: str) -> Any:
-    """A dataset that lies in this file. Raises ValueError."""
+def _is_here(group: Any, name: str) -> bool:
+    """Whether the group has the name by a hard link: soft and external links could lead anywhere."""
     import h5py
 
-    link = group.get(name, getlink=True)
-    dataset = group[name] if isinstance(link, h5py.HardLink) else None
+    return isinstance(group.get(name, getlink=True), h5py.HardLink)
+
+
+def _dataset(group: Any, name: str) -> Any:
+    """A dataset whose data lie in this file. Raises ValueError."""
+    import h5py
+
+    dataset = group[name] if _is_here(group, name) else None
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
         raise ValueError(f"'{name}' is not a plain dataset of this file")
     return dataset
 
 
 def _labels(group: Any, name: str, shape: tuple[int, ...]) -> Any:
-    """The dataset of labels, or None where there is none of that shape."""
-    if name not in group:
-        return None
-    dataset = _dataset(group, name)
-    return dataset if dataset.shape == shape else None
+    """The dataset of labels, or None where there is none of that shape. Raises ValueError."""
+    dataset = _dataset(group, name) if _is_here(group, name) else None
+    return dataset if dataset is not None and dataset.shape == shape else None
 
 
 def _text(group: Any, name: str) -> str | None:
     """The string in a dataset () or (1,), or None."""
-    if name not in group:
+    try:
+        dataset = _dataset(group, name)
+    except ValueError:
         return None
-    dataset = _dataset(group, name)
     if dataset.size != 1:
         return None
     value = np.asarray(dataset[()]).reshape(-1)[0]

@@ -1,0 +1,5 @@
+"""`python -m hdistill.pipelines` is the same as `hdistill`."""
+
+from .cli import main
+
+main(prog_name="hdistill")
