@@ -230,3 +230,73 @@ def subsets(as_json: bool) -> None:
     from .report import subset_table
 
     _print([asdict(row) for row in catalogue()], as_json, subset_table)
+
+
+@main.command()
+@click.argument("labels_folder", metavar="LABELS", type=PATH)
+@click.option("-o", "--out", required=True, type=PATH, metavar="DIR", help="The run; the same command continues it.")
+@click.option("--student", metavar="NAME", help="painn (default) or painn-small.")
+@click.option("--steps", type=int, metavar="N", help="Gradient steps.")
+@click.option("--hessian-weight", type=float, metavar="W", help="Of the Hessian term; 0 is plain training.")
+@click.option("--force-weight", type=float, metavar="W", help="Of the force term.")
+@click.option("--energy-weight", type=float, metavar="W", help="Of the energy term.")
+@click.option("--batch-size", type=int, metavar="N", help="Structures per step.")
+@click.option("--learning-rate", type=float, metavar="R", help="At its highest, after the warm-up.")
+@click.option("--max-seconds", type=float, metavar="S", help="Stop after this much CPU time of training steps.")
+@click.option(
+    "--targets", type=click.Choice(["teacher", "reference"]), help="Whose energies and forces; default teacher."
+)
+@click.option("--seed", type=int, metavar="N", help="Of the initial weights and the order of samples.")
+@click.option("--device", metavar="NAME", help="cpu, cuda, ...")
+@click.option("--recipe", type=PATH, metavar="FILE", help="A TOML file with any of these settings; options here win.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@JSON
+def fit(labels_folder: Path, out: Path, recipe: Path | None, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Fit a student to a label set. No teacher is loaded.
+
+    \b
+      hdistill fit labels/ -o run/
+      hdistill fit labels/ -o run/ --student painn-small --steps 5000 --hessian-weight 0.3
+    """
+    from hdistill.trainer.fit import fit as run_fit
+
+    from .recipe import fit_settings
+    from .report import fit_summary
+
+    settings = fit_settings(recipe, {name: value for name, value in options.items() if value is not None})
+    result = run_fit(labels_folder, out, settings, show_progress=not quiet)
+    _print(asdict(result) | {"run": str(result.run)}, as_json, fit_summary)
+
+
+@main.command()
+@click.argument("run", type=PATH)
+@click.argument("labels_folder", metavar="LABELS", type=PATH)
+@click.option("--split", default="test", show_default=True, metavar="NAME", help="train, val or test.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@JSON
+def evaluate(run: Path, labels_folder: Path, split: str, device: str, as_json: bool) -> None:
+    """Errors of a student on held-out structures of a label set.
+
+    \b
+      hdistill evaluate run/ labels/ --split test --json
+    """
+    from hdistill.trainer.evaluate import evaluate_student
+
+    from .report import evaluation_table
+
+    _print(evaluate_student(run, labels_folder, split, device, show_progress=not as_json), as_json, evaluation_table)
+
+
+@main.command()
+@click.option("-o", "--out", default="demo", show_default=True, type=PATH, metavar="DIR", help="Where everything goes.")
+@click.option("--workers", default=2, show_default=True, help="Labelling processes.")
+@JSON
+def demo(out: Path, workers: int, as_json: bool) -> None:
+    """Label, distil and compare on a real teacher (SevenNet-0) in minutes; the same command continues.
+
+    Three students learn from the same labels: with the Hessian term, without it for as many steps, and without it for as much
+    CPU time. The last line of the table is the comparison that could embarrass us.
+    """
+    from .demo import run_demo, summary
+
+    _print(run_demo(out, workers, _say), as_json, summary)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+WORST_GROUPS = 10
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns, as wide as they need to be."""
@@ -128,3 +130,43 @@ def _symbol(number: int) -> str:
     from ase.data import chemical_symbols
 
     return str(chemical_symbols[number])
+
+
+def fit_summary(result: dict[str, Any]) -> str:
+    """One paragraph on a finished fit."""
+    found = result["validation"]
+    held = (
+        f"; validation: force MAE {found['force_mae_mev_per_angstrom']:.1f} meV/A, "
+        f"energy MAE {found['energy_mae_mev_per_atom']:.2f} meV/atom (step {result['best_step']})"
+        if found
+        else ""
+    )
+    return (
+        f"{result['run']}: {result['n_parameters']} parameters, {result['n_train']} structures, {result['steps']} steps, "
+        f"{duration(result['seconds'])} of CPU time{held}."
+    )
+
+
+def evaluation_table(result: dict[str, Any]) -> str:
+    """What `hdistill evaluate` shows: all of the split, then the groups with the largest force errors."""
+    groups = sorted(result["by_group"].items(), key=lambda item: -item[1]["force_mae_mev_per_angstrom"])
+    header = (f"split {result['split']}", "structures", "force MAE meV/A", "energy MAE meV/atom", "Hessian rel. error")
+    rows = [("all", *_errors(result))] + [(name, *_errors(row)) for name, row in groups[:WORST_GROUPS]]
+    left_out = result["n_unknown_elements"]
+    remark = (
+        f"\n{left_out} structures have elements that the student was not trained on and were left out."
+        if left_out
+        else ""
+    )
+    more = f"\n({len(groups) - WORST_GROUPS} more groups with smaller errors)" if len(groups) > WORST_GROUPS else ""
+    return table(header, rows) + more + remark
+
+
+def _errors(found: dict[str, Any]) -> tuple[str, str, str, str]:
+    hessian = found["hessian_relative_error"]
+    return (
+        str(found["n_structures"]),
+        f"{found['force_mae_mev_per_angstrom']:.1f}",
+        f"{found['energy_mae_mev_per_atom']:.2f}",
+        "-" if hessian is None else f"{hessian:.3f}",
+    )
