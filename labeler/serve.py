@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 PARENT_POLL_S = 1.0
 
 
-def _make_hdistill_importable() -> None:
+def make_hdistill_importable() -> None:
     """Give this interpreter the package `hdistill` from the folder above this file: the parent's own version."""
     here = os.path.dirname(os.path.abspath(__file__))
     # Python put this script's folder first: `import run` or `import plan` must not find the labeler's own files.
@@ -94,7 +94,7 @@ def main() -> None:
     _leave_with_parent()
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a teacher that prints must not write into the protocol
-    _make_hdistill_importable()
+    make_hdistill_importable()
     serve(sys.stdin.buffer, outgoing)
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hdistill.data.errors import InputError
+
+if TYPE_CHECKING:
+    from hdistill.data.structure import Structure
+    from hdistill.labeler.teacher_process import TeacherProcess
 
 # The teacher package's own ASE calculator, so that the comparison does not depend on our adapter.
 OWN_CALCULATORS: dict[str, tuple[str, str]] = {
@@ -20,14 +25,26 @@ REPEATS = 5
 
 def against_teacher(run: Path, labels: Path, teacher: str) -> list[dict[str, Any]]:
     """Milliseconds per energy-and-forces call of teacher and student on one test structure of each size in the label set."""
-    from ase import Atoms
-
     from hdistill.data.labelset import open_label_set
+    from hdistill.trainer.evaluate import samples_of
+
+    structures = {s.structure.n_atoms: s.structure for s in samples_of(open_label_set(labels, check=False), "test")}
+    rows = []
+    with own_calculator(teacher) as process:
+        ask_student = student_call(run)
+        for n_atoms, structure in sorted(structures.items()):
+            calls = (partial(process.label, [structure], [None]), partial(ask_student, structure))
+            teacher_ms, student_ms = interleaved_ms(*calls)
+            ratio = teacher_ms / student_ms
+            rows.append({"n_atoms": n_atoms, "teacher_ms": teacher_ms, "student_ms": student_ms, "ratio": ratio})
+    return rows
+
+
+def own_calculator(teacher: str) -> TeacherProcess:
+    """The teacher package's own ASE calculator, in a process of its own: what users run today. Raises InputError."""
     from hdistill.labeler import catalogue, environments
     from hdistill.labeler.teacher_process import TeacherProcess
     from hdistill.labeler.teachers.contract import TeacherRequest
-    from hdistill.trainer.calculator import HDistillCalculator
-    from hdistill.trainer.evaluate import samples_of
 
     entry = catalogue.entry(teacher)
     if entry.family not in OWN_CALCULATORS:
@@ -35,32 +52,32 @@ def against_teacher(run: Path, labels: Path, teacher: str) -> list[dict[str, Any
     path, argument = OWN_CALCULATORS[entry.family]
     arguments = {argument: entry.model} if argument else {}
     request = TeacherRequest(f"ase:{path}", "ase", path, arguments=arguments)
-    structures = {s.structure.n_atoms: s.structure for s in samples_of(open_label_set(labels, check=False), "test")}
+    return TeacherProcess(environments.interpreter(entry.family), request)
+
+
+def student_call(run: Path) -> Callable[[Structure], None]:
+    """A function that computes energy and forces of a structure with a run's student, on one thread as its teacher does."""
+    import torch
+    from ase import Atoms
+
+    from hdistill.trainer.calculator import HDistillCalculator
+
+    torch.set_num_threads(1)
     student = HDistillCalculator(run)
-    rows = []
-    with TeacherProcess(environments.interpreter(entry.family), request) as process:
-        for n_atoms, s in sorted(structures.items()):
-            atoms = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc)
 
-            def ask_student(atoms: Atoms = atoms) -> None:
-                student.calculate(atoms, ["energy", "forces"])
+    def call(s: Structure) -> None:
+        student.calculate(Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc), ["energy", "forces"])
 
-            def ask_teacher(s: Any = s) -> None:
-                process.label([s], [None])
-
-            teacher_ms, student_ms = _interleaved(ask_teacher, ask_student)
-            ratio = teacher_ms / student_ms
-            rows.append({"n_atoms": n_atoms, "teacher_ms": teacher_ms, "student_ms": student_ms, "ratio": ratio})
-    return rows
+    return call
 
 
-def _interleaved(*calls: Callable[[], None]) -> list[float]:
+def interleaved_ms(*calls: Callable[[], Any], repeats: int = REPEATS) -> list[float]:
     """Median milliseconds of each call, taken in turn so that a busy machine is busy for all of them."""
     for call in calls:
         call()
         call()  # compilers and caches warm up on the first calls
     times: list[list[float]] = [[] for _ in calls]
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for call, taken in zip(calls, times, strict=True):
             began = time.perf_counter()
             call()
