@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 3
-BATCH = {10: 8, 40: 4}  # structures in a batch, by atoms: what --batch-atoms 256 packs, or less
+BATCH = {10: 3, 40: 1}  # structures in a batch, by atoms: about what the labeler packs on a CPU
 
 
 def main() -> None:

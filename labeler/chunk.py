@@ -17,7 +17,7 @@ from hdistill.data.shard_file import image
 from hdistill.data.structure import Directions, Labels, Structure
 
 from . import checks, plan as plans
-from .batching import pack
+from .batching import edges, pack
 from .host import TeacherHost
 from .teacher_process import TeacherException, TeacherOutOfMemory
 
@@ -52,7 +52,7 @@ def label_chunk(folder: Path, chunk: int, host: TeacherHost) -> Receipt:
         problem = checks.structure_problem(structure, plan.teacher["elements"])
         outcome[i] = Failure("bad structure", problem, 0) if problem else None
     fit = [i for i, failure in enumerate(outcome) if failure is None]
-    for batch in pack([entries[i][0].n_atoms for i in fit], plan.settings.batch_atoms):
+    for batch in pack([edges(entries[i][0]) for i in fit], plan.batch_edges):
         structures = [entries[fit[j]][0] for j in batch]
         directions = [draw(plan.hessian, plan.settings.seed, s.id, s.n_atoms) for s in structures]
         for j, labels in zip(batch, label_or_name(host.label, structures, directions), strict=True):

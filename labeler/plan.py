@@ -25,11 +25,11 @@ from hdistill.data.schema import VERSION
 from hdistill.data.structure import Structure
 
 from . import spool as spools
+from .batching import default_edges
 
 PLAN = "plan.json"
 CHUNK_STRUCTURES = 64
 CHUNK_ATOMS = 1024  # a chunk is what a kill can lose: minutes of a slow teacher, not hours
-BATCH_ATOMS = 256
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LabelSettings:
     task: str | None = None
     dtype: str = "float32"
     device: str = "cpu"
-    batch_atoms: int = BATCH_ATOMS
+    batch_edges: int | None = None  # pairs of atoms within 5 A that the teacher takes at once; None: by device
     energy_key: str | None = None
     forces_key: str | None = None
     stress_key: str | None = None
@@ -69,6 +69,10 @@ class Plan:
     @property
     def hessian(self) -> HessianSpec:
         return parse_spec(self.settings.hessian)
+
+    @property
+    def batch_edges(self) -> int:
+        return self.settings.batch_edges or default_edges(self.settings.device)
 
     @property
     def digest(self) -> str:
@@ -180,8 +184,8 @@ def check_settings(settings: LabelSettings) -> None:
     parse_spec(settings.hessian)
     if settings.limit is not None and settings.limit < 1:
         raise InputError(f"--limit was {settings.limit}; it takes a number of structures, 1 or more.")
-    if settings.batch_atoms < 1:
-        raise InputError(f"--batch-atoms was {settings.batch_atoms}; it takes a number of atoms, 1 or more.")
+    if settings.batch_edges is not None and settings.batch_edges < 1:
+        raise InputError(f"--batch-edges was {settings.batch_edges}; it takes a number of pairs, 1 or more.")
     if not settings.subset:
         raise InputError("No --subset was given; name a file, or a subset from `hdistill subsets`.")
 

@@ -104,7 +104,7 @@ def main() -> None:
     "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Of the teacher."
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
-@click.option("--batch-atoms", default=256, show_default=True, help="Atoms that the teacher takes at once.")
+@click.option("--batch-edges", type=int, help="Pairs within 5 A that the teacher takes at once; by device.")
 @click.option("--energy-key", metavar="KEY", help="Key of reference energies in the source; found by itself as a rule.")
 @click.option("--forces-key", metavar="KEY", help="Key of reference forces.")
 @click.option("--stress-key", metavar="KEY", help="Key of reference stresses.")

@@ -181,7 +181,7 @@ def test_poison_is_named_and_its_neighbours_are_labelled(tmp_path: Path, monkeyp
     source = write_extxyz(tmp_path / "poison.xyz", structures)
     wanted = settings(source, teacher="ase:tests.labeler.poison.Poison", hessian="probes:1")
     run = replace(QUIET, workers=1, deadline_s=0.5)
-    result = label(replace(wanted, batch_atoms=40), tmp_path / "labels", run=run, say=silent)
+    result = label(replace(wanted, batch_edges=200), tmp_path / "labels", run=run, say=silent)
     assert result.manifest["counts"]["n_structures"] == 34
     rows = [row for p in sorted((result.path / "quarantine").glob("*.json")) for row in json.loads(p.read_bytes())]
     assert len(rows) == result.n_quarantined == 6
@@ -225,7 +225,9 @@ def test_other_hessian_labels(tmp_path: Path, hessian: str) -> None:
             assert np.abs(matrix - matrix.T).max() < 1e-3 * np.abs(matrix).max()
 
 
-def test_what_cannot_begin_says_why_in_one_sentence(argon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_begin_says_why_in_one_sentence(
+    argon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "labels"
     with pytest.raises(InputError, match="Did you mean '7net-0'"):
         label(settings(argon, teacher="7net-O"), out, run=QUIET, say=silent)
