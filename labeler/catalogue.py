@@ -45,7 +45,7 @@ TORCH = "torch==2.13.0"
 FAMILIES = {
     family.name: family
     for family in (
-        Family("lennard_jones", "torch", ()),  # comes with hdistill
+        Family("lennard_jones", "vesin", ()),  # comes with hdistill
         Family("sevennet", "sevenn", (TORCH, "sevenn==0.13.0", "numpy==2.4.6", "ase==3.29.0", "setuptools<81")),
         Family("chgnet", "chgnet", (TORCH, "chgnet==0.4.2", "numpy==2.4.6", "ase==3.29.0")),
         Family("torchani", "torchani", (TORCH, "torchani==2.2.4", "ase==3.29.0", "setuptools<81", "lark-parser")),
@@ -78,7 +78,7 @@ ENTRIES = {
             "",
             "all",
             *_MIT,
-            "Lennard-Jones 12-6 (argon)",
+            "Lennard-Jones 12-6, argon's eps = 0.0104 eV, sigma = 3.4 A, cut smoothly at 6.5 A",
             "J. E. Lennard-Jones (1924)",
         ),
         Entry("7net-0", "sevennet", "7net-0", "89 elements", *_SEVENNET, _PBE_U, _SEVENN),

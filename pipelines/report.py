@@ -170,3 +170,12 @@ def _errors(found: dict[str, Any]) -> tuple[str, str, str, str]:
         f"{found['energy_mae_mev_per_atom']:.2f}",
         "-" if hessian is None else f"{hessian:.3f}",
     )
+
+
+def prediction(result: dict[str, Any]) -> str:
+    """What `hdistill label --dry-run` shows."""
+    return (
+        f"{result['n_structures']} structures, {result['n_atoms']} atoms: about {duration(result['seconds'])} on "
+        f"{result['workers']} workers ({result['seconds_per_structure']:.3g} s each), about {size(result['bytes'])}. "
+        f"From {result['n_tried']} structures; nothing was written."
+    )

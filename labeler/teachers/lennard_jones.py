@@ -1,92 +1,121 @@
 """A real, tiny teacher: a 12-6 Lennard-Jones pair potential, twice continuously differentiable at its cutoff.
 
-    E = sum_pairs  4 eps [(sigma/r)^12 - (sigma/r)^6] s(r)
+    E = sum_pairs phi(r),   phi(r) = 4 eps [(sigma/r)^12 - (sigma/r)^6] s(r)
 
 s(r) is 1 below r_on and falls to 0 at r_cut as 1 - 10 x^3 + 15 x^4 - 6 x^5, x = (r - r_on)/(r_cut - r_on). The same eps and
-sigma for every element. It needs no download, so tests, tutorials and overhead benchmarks run on it.
+sigma for every element. It needs no download, no torch and milliseconds to start, so tests, tutorials and benchmarks of
+everything around a teacher run on it. With u = d/r of a pair and w = v_j - v_i, its part of the product H v is
+
+    phi'' (u.w) u + phi'/r (w - (u.w) u)   on j, and minus that on i.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from hdistill.data.structure import Directions, Labels, Structure
+from hdistill.data.structure import Directions, HessianProducts, Labels, Structure
 
-from .contract import Evaluation, TeacherInfo, TeacherRequest, check_elements, label_by_autograd, versions_of
+from ..catalogue import entry
+from .contract import TeacherInfo, TeacherRequest, check_elements, versions_of
 
 EPSILON = 0.0104  # eV, argon
 SIGMA = 3.4  # A, argon
 R_ON, R_CUT = 5.0, 6.5  # A
 ELEMENTS = tuple(range(1, 119))
 
+Array = NDArray[np.float64]
+
+
+class Pairs(NamedTuple):
+    """Each pair of a structure once: atoms i, j (E,), unit vectors u (E,3) from i to j, distances r (E,) A."""
+
+    i: NDArray[np.int64]
+    j: NDArray[np.int64]
+    u: Array
+    r: Array
+
 
 class LennardJones:
     def __init__(self, request: TeacherRequest):
-        self.dtype = getattr(torch, request.dtype)
-        self.device = torch.device(request.device)
+        self.dtype = np.dtype(request.dtype)
+        about = entry("lennard-jones")
         self.info = TeacherInfo(
             name=request.name,
             family="lennard_jones",
             task=None,
             dtype=request.dtype,
-            device=request.device,
+            device="cpu",
             elements=ELEMENTS,
             conservative=True,
             has_stress=True,
-            hessian_method="autograd",
+            hessian_method="analytic",
             weights_sha256=None,
-            weights_license="MIT",
-            license_class="open",
-            level_of_theory="Lennard-Jones 12-6, eps = 0.0104 eV, sigma = 3.4 A, smoothly cut at 6.5 A",
-            citation="J. E. Lennard-Jones, Proc. R. Soc. A 106, 463 (1924)",
-            versions=versions_of("torch"),
+            weights_license=about.weights_license,
+            license_class=about.license_class,
+            level_of_theory=about.level_of_theory,
+            citation=about.citation,
+            versions=versions_of("numpy"),
         )
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
         check_elements(structures, ELEMENTS, self.info.name)
-        return label_by_autograd(self.evaluate(structures), structures, directions)
+        return [self._label_one(s, d) for s, d in zip(structures, directions, strict=True)]
 
-    def evaluate(self, structures: Sequence[Structure]) -> Evaluation:
-        def tensor(array: np.ndarray, dtype: torch.dtype = self.dtype) -> torch.Tensor:
-            return torch.as_tensor(array, dtype=dtype, device=self.device)
-
-        lists = [_half_list(s) for s in structures]
-        sizes = [s.n_atoms for s in structures]
-        first = np.cumsum(sizes) - sizes
-        i = tensor(np.concatenate([pairs[0] + a for pairs, a in zip(lists, first, strict=True)]), torch.long)
-        j = tensor(np.concatenate([pairs[1] + a for pairs, a in zip(lists, first, strict=True)]), torch.long)
-        shift = tensor(np.concatenate([pairs[2] for pairs in lists]))
-        owner = tensor(np.repeat(np.arange(len(structures)), sizes), torch.long)
-        positions = tensor(np.concatenate([s.positions for s in structures])).requires_grad_()
-        strain = torch.zeros(len(structures), 3, 3, dtype=self.dtype, device=self.device, requires_grad=True)
-        vector = positions[j] - positions[i] + shift
-        vector = vector + torch.einsum("ea,eab->eb", vector, strain[owner[i]])
-        energy = torch.zeros(len(structures), dtype=self.dtype, device=self.device)
-        energy = energy.index_add(0, owner[i], pair_energy(vector.norm(dim=1)))
-        gradient, virial = torch.autograd.grad(energy.sum(), (positions, strain), create_graph=True)
-        volume = tensor(np.array([abs(np.linalg.det(s.cell)) or 1.0 for s in structures]))
-        stress = 0.5 * (virial + virial.transpose(1, 2)) / volume[:, None, None]
-        return Evaluation(energy, -gradient, positions, stress)
+    def _label_one(self, structure: Structure, wanted: Directions | None) -> Labels:
+        pairs = _pairs(structure)
+        phi, slope, curvature = pair_energy(pairs.r)
+        n = structure.n_atoms
+        forces = -_on_atoms(slope[:, None] * pairs.u, pairs, n)
+        stress = None
+        if structure.pbc.all():
+            virial = np.einsum("e,ea,eb->ab", slope * pairs.r, pairs.u, pairs.u)
+            stress = (virial / abs(np.linalg.det(structure.cell))).astype(self.dtype)
+        hessian = None
+        if wanted is not None:
+            products = [_product(v, pairs, slope, curvature, n) for v in wanted.vectors(n)]
+            hessian = HessianProducts(wanted, np.stack(products).astype(self.dtype))
+        return Labels(float(phi.sum()), forces.astype(self.dtype), stress, hessian)
 
 
-def pair_energy(r: torch.Tensor) -> torch.Tensor:
-    """Energy (E,) eV of pairs at distances r (E,) A; exactly zero from R_CUT on."""
-    x = ((r - R_ON) / (R_CUT - R_ON)).clamp(0.0, 1.0)
-    switch = 1 + x**3 * (-10 + x * (15 - 6 * x))
+def pair_energy(r: Array) -> tuple[Array, Array, Array]:
+    """phi (eV), phi' (eV/A) and phi'' (eV/A^2) at distances r (E,) A; exactly zero from R_CUT on."""
     s6 = (SIGMA / r) ** 6
-    return 4 * EPSILON * (s6 * s6 - s6) * switch
+    f = 4 * EPSILON * (s6 * s6 - s6)
+    df = 4 * EPSILON * (6 * s6 - 12 * s6 * s6) / r
+    d2f = 4 * EPSILON * (156 * s6 * s6 - 42 * s6) / r**2
+    width = R_CUT - R_ON
+    x = np.clip((r - R_ON) / width, 0.0, 1.0)
+    s = 1 + x**3 * (-10 + x * (15 - 6 * x))
+    ds = -30 * x**2 * (1 - x) ** 2 / width
+    d2s = -60 * x * (1 - x) * (1 - 2 * x) / width**2
+    return f * s, df * s + f * ds, d2f * s + 2 * df * ds + f * d2s
 
 
-def _half_list(structure: Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """i, j (E,) and the shift (E,3) A of the image of j, each pair once."""
+def _product(v: Array, pairs: Pairs, slope: Array, curvature: Array, n: int) -> Array:
+    w = v[pairs.j] - v[pairs.i]
+    along = (pairs.u * w).sum(axis=1, keepdims=True) * pairs.u
+    return _on_atoms(curvature[:, None] * along + (slope / pairs.r)[:, None] * (w - along), pairs, n)
+
+
+def _on_atoms(values: Array, pairs: Pairs, n: int) -> Array:
+    """Sum of pair vectors (E,3) on atoms (n,3): plus on j, minus on i."""
+    total = np.zeros((n, 3))
+    np.add.at(total, pairs.j, values)
+    np.subtract.at(total, pairs.i, values)
+    return total
+
+
+def _pairs(structure: Structure) -> Pairs:
     import vesin
 
     neighbors = vesin.NeighborList(cutoff=R_CUT, full_list=False)
-    i, j, s = neighbors.compute(structure.positions, structure.cell, structure.pbc, quantities="ijS")
-    return i.astype(np.int64), j.astype(np.int64), s @ structure.cell
+    i, j, d = neighbors.compute(structure.positions, structure.cell, structure.pbc, quantities="ijD")
+    r = np.linalg.norm(d, axis=1)
+    return Pairs(i.astype(np.int64), j.astype(np.int64), d / r[:, None], r)
 
 
 load = LennardJones

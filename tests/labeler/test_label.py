@@ -21,6 +21,7 @@ from hdistill.data.hessian import products_by_differences
 from hdistill.data.labelset import verify
 from hdistill.data.shard import Sample, read_samples
 from hdistill.labeler import batching, catalogue, environments
+from hdistill.labeler.dry_run import predict
 from hdistill.labeler.plan import CHUNK_ATOMS, LabelSettings, cut
 from hdistill.labeler.run import LabelResult, RunSettings, label
 from hdistill.labeler.teacher_process import TeacherProcess
@@ -268,3 +269,12 @@ def test_the_teacher_environments_are_found_by_name(tmp_path: Path, monkeypatch:
         environments.install("maze")
     with pytest.raises(InputError, match="does not exist"):
         environments.interpreter("mace", tmp_path / "python")
+
+
+def test_a_dry_run_predicts_and_writes_nothing(argon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = predict(settings(argon), None, QUIET)
+    assert found["n_structures"] == 150
+    assert found["seconds"] > 0
+    assert 1e4 < found["bytes"] < 1e6
+    assert list(tmp_path.iterdir()) == []
