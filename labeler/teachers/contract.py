@@ -49,7 +49,7 @@ class TeacherInfo:
     elements: tuple[int, ...]  # atomic numbers it knows, ascending
     conservative: bool  # False: forces are predicted directly, rows are of -dF/dR, not symmetric
     has_stress: bool
-    hessian_method: Literal["autograd", "central differences"]
+    hessian_method: Literal["autograd", "analytic", "central differences"]
     weights_sha256: str | None  # None where there are no weights (a formula)
     weights_license: str
     license_class: Literal["open", "copyleft", "nc", "gated", "unknown"]

@@ -1,1 +1,1 @@
-"""Students: energy of (numbers, positions, edges), in plain torch operations, smooth to third order."""
+"""Students: energies of atoms from elements and edge vectors, in plain torch operations, smooth to third order."""

@@ -1,0 +1,139 @@
+"""ANI-1x (torchani 2.2.4): an ensemble of 8 networks for H, C, N, O, whose weights come with the package.
+
+Built from the weight files themselves: the package's own `models.ANI1x()` reads a list of them that is empty in its wheel, and
+would download instead. Molecules of a batch are padded to one tensor, periodic structures go one by one (the package takes one
+cell at a time); the networks then see all atoms at once. Smith et al., J. Chem. Phys. 148, 241733 (2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchani
+from ase.data import atomic_numbers
+from ase.geometry import complete_cell
+from ase.units import Hartree
+from torch.nn.utils.rnn import pad_sequence
+from torchani import neurochem
+
+from hdistill.data.errors import TeacherError
+from hdistill.data.structure import Directions, Labels, Structure
+
+from ..catalogue import entry
+from .contract import Evaluation, TeacherInfo, TeacherRequest, check_elements, label_by_autograd, sha256_of, versions_of
+
+RESOURCES = Path(torchani.__file__).parent / "resources" / "ani-1x_8x"
+N_NETWORKS = 8
+
+
+class TorchANI:
+    def __init__(self, request: TeacherRequest):
+        if request.task is not None:
+            raise TeacherError(
+                f"{request.name} has no tasks to choose from, but '{request.task}' was asked for; leave --task out."
+            )
+        self.dtype = getattr(torch, request.dtype)
+        self.device = torch.device(request.device)
+        constants_file = RESOURCES / "rHCNO-5.2R_16-3.5A_a4-8.params"
+        constants = neurochem.Constants(str(constants_file))
+        networks = neurochem.load_model_ensemble(constants.species, str(RESOURCES / "train"), N_NETWORKS)
+        self.networks = networks.requires_grad_(False).to(self.device, self.dtype)
+        self.describe = torchani.AEVComputer(**constants).to(self.device, self.dtype)
+        atoms = neurochem.load_sae(str(RESOURCES / "sae_linfit.dat"))
+        self.atom_energies = atoms.self_energies.to(self.device)  # (4,) hartree, float64
+        elements = [atomic_numbers[symbol] for symbol in constants.species]
+        self.species_of = np.full(119, -1)
+        self.species_of[elements] = np.arange(len(elements))
+        about = entry(request.name)
+        self.info = TeacherInfo(
+            name=request.name,
+            family="torchani",
+            task=None,
+            dtype=request.dtype,
+            device=request.device,
+            elements=tuple(sorted(elements)),
+            conservative=True,
+            has_stress=True,
+            hessian_method="autograd",
+            weights_sha256=sha256_of(*_weight_files(constants_file)),
+            weights_license=about.weights_license,
+            license_class=about.license_class,
+            level_of_theory=about.level_of_theory,
+            citation=about.citation,
+            versions=versions_of("torchani", "torch"),
+        )
+
+    def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
+        check_elements(structures, self.info.elements, self.info.name)
+        return label_by_autograd(self.evaluate(structures), structures, directions)
+
+    def evaluate(self, structures: Sequence[Structure]) -> Evaluation:
+        sizes = [s.n_atoms for s in structures]
+        owner = torch.as_tensor(np.repeat(np.arange(len(structures)), sizes), device=self.device)
+        species = torch.as_tensor(np.concatenate([self.species_of[s.numbers] for s in structures]), device=self.device)
+        positions = self._tensor(np.concatenate([s.positions for s in structures])).requires_grad_()
+        strain = self._tensor(np.zeros((len(structures), 3, 3))).requires_grad_()
+        # Moved by lattice vectors or as a whole, which changes no energy, in float64: the rest may be float32.
+        moved = positions + self._tensor(np.concatenate([_move(s) for s in structures]))
+        moved = moved + torch.einsum("ia,iab->ib", moved, strain[owner])
+        features = self._features(structures, torch.split(species, sizes), torch.split(moved, sizes), strain)
+        per_atom = self._network_energies(species, features).double() + self.atom_energies[species]
+        energy = self._tensor(np.zeros(len(structures))).index_add(0, owner, Hartree * per_atom)
+        gradient, virial = torch.autograd.grad(energy.sum(), (positions, strain), create_graph=True)
+        volume = self._tensor(np.array([abs(np.linalg.det(s.cell)) or 1.0 for s in structures]))
+        stress = 0.5 * (virial + virial.transpose(1, 2)) / volume[:, None, None]
+        return Evaluation(energy, -gradient.to(self.dtype), positions, stress.to(self.dtype))
+
+    def _features(
+        self,
+        structures: Sequence[Structure],
+        species: Sequence[torch.Tensor],
+        positions: Sequence[torch.Tensor],
+        strain: torch.Tensor,
+    ) -> torch.Tensor:
+        """Descriptors (A,384) of all atoms; positions and strain are float64."""
+        found: dict[int, torch.Tensor] = {}
+        molecules = [b for b, s in enumerate(structures) if not s.pbc.any()]
+        if molecules:
+            padded = pad_sequence([positions[b] for b in molecules], batch_first=True).to(self.dtype)
+            kinds = pad_sequence([species[b] for b in molecules], batch_first=True, padding_value=-1)
+            described = self.describe((kinds, padded)).aevs
+            found = {b: described[m, : len(species[b])] for m, b in enumerate(molecules)}
+        for b, structure in enumerate(structures):
+            if structure.pbc.any():
+                cell = self._tensor(complete_cell(structure.cell))
+                cell = (cell + cell @ strain[b]).to(self.dtype)
+                pbc = torch.as_tensor(structure.pbc, device=self.device)
+                one = (species[b][None], positions[b][None].to(self.dtype))
+                found[b] = self.describe(one, cell=cell, pbc=pbc).aevs[0]
+        return torch.cat([found[b] for b in range(len(structures))])
+
+    def _network_energies(self, species: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Mean of the networks' atomic energies (A,) hartree."""
+        members = [network._atomic_energies((species[None], features[None]))[0] for network in self.networks]
+        return torch.stack(members).mean(dim=0)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=torch.float64, device=self.device)
+
+
+def _move(structure: Structure) -> np.ndarray:
+    """Shifts (N,3) A: into the cell along periodic directions, as the package expects; to the centroid for a molecule."""
+    if not structure.pbc.any():
+        return np.tile(-structure.positions.mean(axis=0), (structure.n_atoms, 1))
+    cell = complete_cell(structure.cell)
+    turns = np.floor(np.linalg.solve(cell.T, structure.positions.T).T) * structure.pbc
+    shifts: np.ndarray = -turns @ cell
+    return shifts
+
+
+def _weight_files(constants_file: Path) -> list[Path]:
+    """Every file that decides the numbers, in a fixed order."""
+    networks = sorted(RESOURCES.glob("train[0-7]/networks/ANN-*.nnf*"))
+    return [constants_file, RESOURCES / "sae_linfit.dat", *networks]
+
+
+load = TorchANI

@@ -1,0 +1,66 @@
+"""Structures, students and labelled samples that the trainer's tests share. Labels are a real teacher's: Lennard-Jones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from hdistill.data.probes import draw, parse_spec
+from hdistill.data.shard import Sample
+from hdistill.data.structure import Structure
+from hdistill.labeler.teachers.contract import TeacherRequest
+from hdistill.labeler.teachers.lennard_jones import LennardJones
+from hdistill.trainer.students.build import build
+from hdistill.trainer.students.sizes import SIZES
+
+ELEMENTS = (1, 6, 8)
+CUBE = np.array([[x, y, z] for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)])
+
+
+def student(name: str, elements: tuple[int, ...] = ELEMENTS, seed: int = 0) -> nn.Module:
+    """A student with fresh weights in float64, for derivatives that are compared with differences."""
+    return build(SIZES[name], elements, scale=1.0, seed=seed).to(torch.float64)
+
+
+def molecule(n: int = 6, seed: int = 0) -> Structure:
+    """n atoms of ELEMENTS on a rattled cubic grid of 1.2 A."""
+    rng = np.random.default_rng(seed)
+    positions = 1.2 * CUBE[:n] + rng.normal(scale=0.1, size=(n, 3))
+    return Structure(rng.choice(ELEMENTS, n).astype(np.uint8), positions, group=f"molecule-{seed}")
+
+
+def crystal(seed: int = 0, size: float = 3.1) -> Structure:
+    """Three atoms in a skewed cell much smaller than any cutoff, so that atoms see images of themselves."""
+    rng = np.random.default_rng(seed)
+    cell = size * np.eye(3) + rng.normal(scale=0.2, size=(3, 3))
+    fractions = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]) + rng.normal(scale=0.03, size=(3, 3))
+    return Structure(np.array(ELEMENTS, np.uint8), fractions @ cell, cell, np.ones(3, bool), group="crystal")
+
+
+def perovskite() -> Structure:
+    """An ideal cubic ABX3: every site is so symmetric that all vector features vanish."""
+    fractions = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+    return Structure(np.array([1, 6, 8, 8, 8], np.uint8), 3.9 * fractions, 3.9 * np.eye(3), np.ones(3, bool))
+
+
+def moved(structure: Structure, positions: np.ndarray) -> Structure:
+    return replace(structure, positions=positions)
+
+
+def argon_samples(n: int, hessian: str = "probes:4", seed: int = 0) -> list[Sample]:
+    """Clusters of 3 to 6 atoms near the Lennard-Jones minimum; of ten, one is for validation and two are for tests."""
+    rng = np.random.default_rng(seed)
+    structures = []
+    for number in range(n):
+        size = 3 + number % 4
+        positions = 3.8 * CUBE[:size] + rng.normal(scale=0.15, size=(size, 3))
+        structures.append(Structure(np.full(size, 18, np.uint8), positions, group=f"cluster-{size}"))
+    directions = [draw(parse_spec(hessian), seed, s.id, s.n_atoms) for s in structures]
+    labels = LennardJones(TeacherRequest("lennard-jones", "lennard_jones", "", dtype="float64")).label(
+        structures, directions
+    )
+    splits = ["val" if i % 10 == 8 else "test" if i % 10 > 8 or i % 10 == 7 else "train" for i in range(n)]
+    return [Sample(*each) for each in zip(structures, labels, splits, strict=True)]

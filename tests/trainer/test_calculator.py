@@ -1,0 +1,108 @@
+"""The ASE calculator: it says what predict says, and the Hessian is the derivative of the forces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.md.verlet import VelocityVerlet
+
+from hdistill.data.errors import InputError
+from hdistill.trainer.batch import batch_of
+from hdistill.trainer.calculator import HDistillCalculator
+from hdistill.trainer.checkpoint import load_student
+from hdistill.trainer.fit import FitResult
+from hdistill.trainer.predict import predict
+from tests.trainer.structures import argon_samples
+
+
+@pytest.fixture(scope="module")
+def calculator(fitted: FitResult) -> HDistillCalculator:
+    return HDistillCalculator(fitted.run, dtype="float64")
+
+
+def cluster(calculator: HDistillCalculator) -> Atoms:
+    structure = argon_samples(4)[3].structure
+    return Atoms(structure.numbers, structure.positions, calculator=calculator)
+
+
+def crystal(calculator: HDistillCalculator) -> Atoms:
+    atoms = bulk("Ar", "fcc", a=5.4, cubic=True)
+    atoms.rattle(0.1, seed=0)
+    atoms.calc = calculator
+    return atoms
+
+
+def test_it_says_what_predict_says(fitted: FitResult) -> None:
+    sample = argon_samples(4)[3]
+    atoms = Atoms(sample.structure.numbers, sample.structure.positions, calculator=HDistillCalculator(fitted.run))
+    trained = load_student(fitted.run)
+    said = predict(trained.model, batch_of([sample.structure], trained.cutoff))
+    offset = trained.card.references.of(sample.structure.numbers)
+    assert atoms.get_potential_energy() == said.energy.item() + offset
+    assert atoms.get_potential_energy(force_consistent=True) == atoms.get_potential_energy()
+    assert np.array_equal(atoms.get_forces(), said.forces.numpy())
+    assert atoms.get_potential_energy() == pytest.approx(sample.labels.energy, abs=0.03)
+
+
+def test_forces_and_stress_are_derivatives(calculator: HDistillCalculator) -> None:
+    from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+
+    atoms = crystal(calculator)
+    assert np.allclose(atoms.get_forces(), calculate_numerical_forces(atoms, eps=1e-4), atol=1e-7)
+    assert np.allclose(atoms.get_stress(), calculate_numerical_stress(atoms, eps=1e-5), atol=1e-8)
+
+
+def test_stress_of_a_molecule_is_not_implemented(calculator: HDistillCalculator) -> None:
+    with pytest.raises(PropertyNotImplementedError):
+        cluster(calculator).get_stress()
+
+
+def test_the_hessian_is_plus_the_second_derivative(calculator: HDistillCalculator) -> None:
+    for atoms in (cluster(calculator), crystal(calculator)):
+        n = len(atoms)
+        hessian = calculator.get_hessian(atoms)
+        assert hessian.shape == (3 * n, n, 3)
+        flat = hessian.reshape(3 * n, 3 * n)
+        assert np.allclose(flat, flat.T, atol=1e-10)
+        for row in (0, 3 * n - 2):
+            step = np.zeros((n, 3))
+            step[row // 3, row % 3] = 1e-4
+            ahead, behind = atoms.copy(), atoms.copy()
+            ahead.positions += step
+            behind.positions -= step
+            difference = -(calculator.get_forces(ahead) - calculator.get_forces(behind)) / 2e-4
+            assert np.allclose(hessian[row], difference, atol=1e-6)
+
+
+def test_the_hessian_of_a_single_atom_is_zero(calculator: HDistillCalculator) -> None:
+    assert (calculator.get_hessian(Atoms("Ar")) == 0).all()
+    atoms = Atoms("Ar", calculator=calculator)
+    assert (atoms.get_forces() == 0).all()
+
+
+def test_molecular_dynamics_conserves_energy(calculator: HDistillCalculator) -> None:
+    atoms = cluster(calculator)
+    atoms.set_momenta(np.random.default_rng(0).normal(scale=0.26, size=(len(atoms), 3)))  # about 20 K
+    before = atoms.get_total_energy()
+    VelocityVerlet(atoms, 2 * units.fs).run(50)
+    assert atoms.get_total_energy() == pytest.approx(before, abs=2e-5 * len(atoms))
+
+
+def test_unknown_elements_are_named_with_the_known(calculator: HDistillCalculator) -> None:
+    with pytest.raises(InputError, match=r"not trained on He, Fe; it knows Ar\."):
+        Atoms("FeArHe", np.eye(3) * 3, calculator=calculator).get_potential_energy()
+    with pytest.raises(InputError, match="not trained on Fe"):
+        calculator.get_hessian(Atoms("Fe"))
+
+
+def test_a_crystal_without_cell_is_refused(calculator: HDistillCalculator) -> None:
+    with pytest.raises(InputError, match="no volume"):
+        Atoms("Ar", pbc=True, calculator=calculator).get_potential_energy()
+
+
+def test_no_atoms_are_refused(calculator: HDistillCalculator) -> None:
+    with pytest.raises(InputError, match="no atoms"):
+        Atoms(calculator=calculator).get_potential_energy()

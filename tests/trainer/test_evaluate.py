@@ -1,0 +1,103 @@
+"""The errors that are reported are the errors there are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hdistill.data.errors import InputError
+from hdistill.data.shard import read_samples
+from hdistill.data.structure import HessianProducts
+from hdistill.trainer import evaluate
+from hdistill.trainer.batch import batch_of
+from hdistill.trainer.checkpoint import load_student
+from hdistill.trainer.evaluate import evaluate_student
+from hdistill.trainer.fit import FitResult
+from hdistill.trainer.predict import predict
+from tests.data.samples import write_label_set
+from tests.trainer.structures import argon_samples, crystal
+
+
+def test_errors_by_hand(argon: Path, fitted: FitResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "ATOMS_AT_ONCE", 20)
+    found = evaluate_student(fitted.run, argon, "test")
+    stored = [s for shard in sorted((argon / "shards").iterdir()) for s in read_samples(shard) if s.split == "test"]
+    student = load_student(fitted.run)
+    energies, forces, error, norm = [], [], 0.0, 0.0
+    for sample in stored:
+        products = sample.labels.hessian
+        assert products is not None
+        vectors = torch.from_numpy(products.directions.vectors(sample.structure.n_atoms))
+        said = predict(student.model, batch_of([sample.structure], student.cutoff), vectors)
+        energy = said.energy.item() + student.card.references.of(sample.structure.numbers)
+        energies.append(abs(energy - sample.labels.energy) / sample.structure.n_atoms)
+        forces.append(np.abs(said.forces.numpy(force=True) - sample.labels.forces).ravel())
+        assert said.products is not None
+        error += float(np.square(said.products.numpy(force=True) - products.values).sum())
+        norm += float(np.square(products.values).sum())
+    assert found["n_structures"] == len(stored) == 24
+    assert found["energy_mae_mev_per_atom"] == pytest.approx(1e3 * np.mean(energies), rel=1e-5)
+    assert found["force_mae_mev_per_angstrom"] == pytest.approx(1e3 * np.concatenate(forces).mean(), rel=1e-5)
+    assert found["hessian_relative_error"] == pytest.approx((error / norm) ** 0.5, rel=1e-5)
+    assert found["stress_mae_mev_per_angstrom3"] is None
+    groups = found["by_group"]
+    assert sum(group["n_structures"] for group in groups.values()) == 24
+    assert {s.structure.group for s in stored} == set(groups)
+
+
+def test_a_perfect_student_has_no_errors(fitted: FitResult, tmp_path: Path) -> None:
+    """Labels made by the student itself, stress included."""
+    student = load_student(fitted.run)
+    samples = []
+    for sample in argon_samples(10):
+        numbers = np.full(3, 18, np.uint8)
+        structure = replace(crystal(size=5.0), numbers=numbers, group=sample.structure.group)
+        products = sample.labels.hessian
+        assert products is not None
+        directions = replace(products.directions, signs=products.directions.signs[:, :3])  # type: ignore[index]
+        vectors = torch.from_numpy(directions.vectors(3))
+        said = predict(student.model, batch_of([structure], student.cutoff), vectors, stress=True)
+        assert said.products is not None
+        assert said.stress is not None
+        labels = replace(
+            sample.labels,
+            energy=said.energy.item() + student.card.references.of(numbers),
+            forces=said.forces.numpy(force=True),
+            stress=said.stress[0].numpy(force=True),
+            hessian=HessianProducts(directions, said.products.numpy(force=True)),
+        )
+        samples.append(replace(sample, structure=structure, labels=labels))
+    found = evaluate_student(fitted.run, write_label_set(tmp_path / "labels", samples, "exact"), "train")
+    assert found["energy_mae_mev_per_atom"] < 1e-3
+    assert found["force_mae_mev_per_angstrom"] < 1e-3
+    assert found["hessian_relative_error"] < 1e-5
+    assert found["stress_mae_mev_per_angstrom3"] < 1e-4
+
+
+def test_an_empty_or_unknown_split_is_refused(fitted: FitResult, tmp_path: Path) -> None:
+    samples = [replace(s, split="train") for s in argon_samples(5)]
+    labels = write_label_set(tmp_path / "labels", samples)
+    with pytest.raises(InputError, match=r"Split 'test' of .* is empty \(structures: train 5, val 0, test 0\)"):
+        evaluate_student(fitted.run, labels, "test")
+    with pytest.raises(InputError, match=r"no split 'tset'.*Did you mean 'test'"):
+        evaluate_student(fitted.run, labels, "tset")
+
+
+def test_unknown_elements_are_left_out_and_counted(fitted: FitResult, tmp_path: Path) -> None:
+    samples = argon_samples(10)
+    foreign = [replace(s, structure=replace(s.structure, numbers=s.structure.numbers * 0 + 10)) for s in samples]
+    mixed = write_label_set(tmp_path / "mixed", [*samples, *foreign[:3]])
+    found = evaluate_student(fitted.run, mixed, "train")
+    assert found["n_unknown_elements"] == 3
+    assert found["n_structures"] == sum(s.split == "train" for s in samples)
+    with pytest.raises(InputError, match=r"element that .* was not trained on"):
+        evaluate_student(fitted.run, write_label_set(tmp_path / "foreign", foreign), "train")
+
+
+def test_labels_without_products(fitted: FitResult, tmp_path: Path) -> None:
+    labels = write_label_set(tmp_path / "labels", argon_samples(10, "none"))
+    assert evaluate_student(fitted.run, labels, "train")["hessian_relative_error"] is None

@@ -1,0 +1,183 @@
+"""The training loop, from a label set to a run folder. `fit` first, then the pieces in the order it uses them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hdistill.data.errors import HDistillError
+from hdistill.data.labelset import open_label_set
+from hdistill.data.progress import progress as progress_bar
+from hdistill.data.shard import Sample
+from hdistill.data.stream import shuffled
+
+from .allocator import keep_freed_memory
+from .batch import batch_of, targets_of
+from .checkpoint import LAST, StudentCard, device_named, save_student
+from .evaluate import errors_of, joined, summary
+from .interrupt import deferred_interrupt
+from .loss import loss_parts, weighted
+from .predict import predict
+from .runfolder import claim, open_log
+from .settings import FitSettings
+from .state import TrainState, finished, learning_rate, new_state, restore_state, save_state
+from .students.build import build
+from .students.sizes import size_of
+from .task import Task, task_of
+
+LOG_EVERY = 10  # steps
+SAVE_EVERY_S = 60.0
+VALIDATION_PRODUCTS = 1  # of each structure, always the same ones
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Where a fit ended. seconds: CPU time of its training steps; validation: errors of the student that was kept, empty where
+    the validation split is."""
+
+    run: Path
+    steps: int
+    seconds: float
+    best_step: int
+    n_parameters: int
+    n_train: int
+    n_val: int
+    validation: dict[str, Any]
+
+
+def fit(labels: Path, out: Path, settings: FitSettings, progress: bool = True) -> FitResult:
+    """Fit a student to the training split of a label set; the best by validation is kept in the folder `out`.
+
+    The same call on the same folder goes on where it stopped (Ctrl-C, kill) and on a CPU gives the same losses, bit for bit;
+    with more steps it goes on from its end. Raises LabelSetError, PlanMismatch, InputError; KeyboardInterrupt once all is saved.
+    """
+    label_set = open_label_set(labels)
+    task = task_of(label_set, settings)
+    state = _fresh_state(task, settings)
+    claim(out, settings, label_set)
+    if (out / LAST).exists():
+        restore_state(out / LAST, state)
+    if settings.hessian_weight > 0 and not task.has_products and progress:
+        print(f"{labels} has no Hessian products: fitting energies and forces only.", file=sys.stderr)
+    keep_freed_memory()
+    saved_at = time.monotonic()
+    with (
+        deferred_interrupt() as stop_asked,
+        open_log(out, state.step) as log,
+        progress_bar(settings.steps, "steps", "fit", progress, done=state.step) as bar,
+    ):
+        samples = shuffled(label_set, "train", settings.seed, state.step * settings.batch_size, task.cache)
+        while not finished(state, settings) and not stop_asked():
+            began = time.process_time()
+            row = _train_step(state, list(islice(samples, settings.batch_size)), task, settings)
+            state.seconds += time.process_time() - began
+            last = finished(state, settings)
+            validate = last or state.step % settings.validate_every == 0
+            if validate:
+                row |= _validate_and_keep(out, state, task, settings)
+            if validate or state.step % LOG_EVERY == 0:
+                log({"step": state.step, "cpu_seconds": f"{state.seconds:.2f}"} | row)
+            if last or time.monotonic() - saved_at > SAVE_EVERY_S:
+                save_state(out / LAST, state)
+                saved_at = time.monotonic()
+            bar.advance(1, **_shown(row, state))
+    if not finished(state, settings):
+        save_state(out / LAST, state)
+        raise KeyboardInterrupt(
+            f"stopped at step {state.step} of {settings.steps}; the same command goes on from there"
+        )
+    return _result(out, state, task)
+
+
+def _fresh_state(task: Task, settings: FitSettings) -> TrainState:
+    device, dtype = device_named(settings.device), getattr(torch, settings.dtype)
+    model = build(size_of(settings.student), task.references.elements, task.scale, settings.seed)
+    return new_state(model.to(device, dtype), settings)
+
+
+def _train_step(state: TrainState, samples: list[Sample], task: Task, settings: FitSettings) -> dict[str, Any]:
+    """One gradient step; returns its row of the log. Which products are drawn depends on seed and step alone."""
+    generator = np.random.default_rng((settings.seed, state.step))
+    n_products = settings.products_per_step if settings.hessian_weight > 0 else 0
+    batch = batch_of([s.structure for s in samples], size_of(settings.student).cutoff, settings.device)
+    targets = targets_of(samples, task.references, settings.targets, n_products, generator, settings.device)
+    directions = targets.directions if len(targets.directions) else None
+    prediction = predict(state.model, batch, directions, training=True, method=settings.product_method)
+    parts = loss_parts(prediction, batch, targets)
+    loss = weighted(parts, settings.weights)
+    if not loss.isfinite():
+        raise HDistillError(
+            f"The loss became {loss.item()} at step {state.step + 1}; a learning rate below {settings.learning_rate} may help."
+        )
+    rate = learning_rate(state, settings)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
+    state.optimizer.step()
+    state.average.update_parameters(state.model)
+    state.step += 1
+    values = {name: part.item() for name, part in parts.items()}
+    return {"learning_rate": rate, "loss": loss.item(), "gradient_norm": norm.item(), **values}
+
+
+def _validate_and_keep(out: Path, state: TrainState, task: Task, settings: FitSettings) -> dict[str, Any]:
+    """Errors of the averaged student on the validation structures; it is kept where it is the best so far, or where there is
+    nothing to tell. The score is force MAE + energy MAE per atom, in meV and A."""
+    model, cutoff = state.average.module, size_of(settings.student).cutoff
+    found: dict[str, Any] = {}
+    if task.validation:
+        rows = errors_of(
+            model, cutoff, task.references, task.validation, settings.targets, VALIDATION_PRODUCTS, settings.device
+        )
+        found = summary(joined(list(rows)))
+    score = sum(found.get(name, 0.0) for name in ("force_mae_mev_per_angstrom", "energy_mae_mev_per_atom"))
+    if score < state.best_score or not found:
+        state.best_step, state.best_score, state.best = state.step, score, found
+        save_student(out, _card(state, task, settings), model)
+    return {f"val_{name}": value for name, value in found.items()}
+
+
+def _card(state: TrainState, task: Task, settings: FitSettings) -> StudentCard:
+    manifest = task.labels.manifest
+    return StudentCard(
+        student=settings.student,
+        size=size_of(settings.student),
+        references=task.references,
+        scale=task.scale,
+        settings=settings.as_json(),
+        label_set=task.labels.digest,
+        teacher=manifest.get("teacher", {}),
+        licenses=manifest.get("licenses", {}),
+        step=state.step,
+        validation=dict(state.best),
+    )
+
+
+def _shown(row: dict[str, Any], state: TrainState) -> dict[str, float]:
+    """What the progress bar shows: the parts of the loss, and the best validation so far."""
+    shown: dict[str, float] = {name: row[name] for name in ("energy", "forces", "hessian") if name in row}
+    if state.best:
+        shown["best val meV/A"] = state.best["force_mae_mev_per_angstrom"]
+    return shown
+
+
+def _result(out: Path, state: TrainState, task: Task) -> FitResult:
+    return FitResult(
+        run=out,
+        steps=state.step,
+        seconds=state.seconds,
+        best_step=state.best_step,
+        n_parameters=sum(p.numel() for p in state.model.parameters()),
+        n_train=task.n_train,
+        n_val=len(task.validation),
+        validation=dict(state.best),
+    )

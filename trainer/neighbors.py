@@ -1,0 +1,38 @@
+"""Neighbour lists: all ordered pairs of atoms and periodic images closer than a cutoff, by vesin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hdistill.data.errors import InputError
+from hdistill.data.structure import Structure
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """index (2,E): [0] centre i, [1] neighbour j; shift (E,3) A: r_ij = r_j - r_i + shift. Both directions are listed."""
+
+    index: NDArray[np.int64]
+    shift: NDArray[np.float64]
+
+
+def edges_of(structure: Structure, cutoff: float) -> Edges:
+    """The edges of one structure, its own images included where the cell is small; sorted by centre.
+
+    Raises InputError where there are no atoms, positions are not finite or a periodic direction has no lattice vector.
+    """
+    import vesin
+
+    if structure.n_atoms == 0:
+        raise InputError("A structure has no atoms; at least one was wanted.")
+    if not (np.isfinite(structure.positions).all() and np.isfinite(structure.cell).all()):
+        raise InputError(f"Structure {structure.id} has positions or a cell that are not finite numbers.")
+    periodic = structure.cell[structure.pbc]
+    if len(periodic) and np.linalg.matrix_rank(periodic) < len(periodic):
+        raise InputError(f"Structure {structure.id} is periodic but its cell has no volume; give it a cell or no pbc.")
+    search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    i, j, images = search.compute(structure.positions, structure.cell, structure.pbc, quantities="ijS")
+    return Edges(np.stack((i, j)).astype(np.int64), images @ np.asarray(structure.cell, np.float64))

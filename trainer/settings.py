@@ -1,0 +1,86 @@
+"""FitSettings: everything that decides what `fit` does, apart from the label set. Light to import: no torch here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hdistill.data.errors import InputError
+
+from .students.sizes import size_of
+
+TargetKind = Literal["teacher", "reference"]
+ProductMethod = Literal["exact", "difference"]
+MAY_CHANGE = ("steps", "max_seconds")  # a finished or stopped fit can be made longer; steps only up
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """The loss is energy_weight * |dE|/n + force_weight * |dF| + hessian_weight * |d(Hv)|, see loss.py for the units."""
+
+    student: str = "painn"
+    steps: int = 2000
+    batch_size: int = 8  # structures
+    learning_rate: float = 5e-3
+    warmup: int = 50  # steps of linear rise; then the rate falls as a cosine until the last step
+    energy_weight: float = 1.0
+    force_weight: float = 1.0
+    hessian_weight: float = 0.3  # 0: plain training on energies and forces
+    products_per_step: int = 1  # of each structure, drawn anew from its stored ones at every step
+    product_method: ProductMethod = "exact"
+    targets: TargetKind = "teacher"  # whose energies and forces; Hessian products are the teacher's
+    ema_decay: float = 0.999  # at most; the averaged weights are what is validated and kept
+    clip: float = 10.0  # largest norm of the gradient of all parameters
+    weight_decay: float = 0.01
+    validate_every: int = 100  # steps
+    validate_at_most: int = 64  # structures
+    max_seconds: float | None = None  # CPU seconds of training steps; the learning rate falls with them
+    seed: int = 0
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self) -> None:
+        size_of(self.student)
+        for name in ("steps", "batch_size", "products_per_step", "validate_every", "validate_at_most"):
+            _check(name, getattr(self, name) >= 1, getattr(self, name), "1 or more")
+        for name in ("learning_rate", "clip"):
+            _check(name, getattr(self, name) > 0, getattr(self, name), "more than 0")
+        for name in ("warmup", "energy_weight", "force_weight", "hessian_weight", "weight_decay"):
+            _check(name, getattr(self, name) >= 0, getattr(self, name), "0 or more")
+        _check("ema_decay", 0 <= self.ema_decay < 1, self.ema_decay, "at least 0 and less than 1")
+        _check("max_seconds", self.max_seconds is None or self.max_seconds > 0, self.max_seconds, "more than 0")
+        for name, allowed in _CHOICES.items():
+            _check(name, getattr(self, name) in allowed, getattr(self, name), " or ".join(allowed))
+        weights = self.energy_weight + self.force_weight + self.hessian_weight
+        _check("energy_weight + force_weight + hessian_weight", weights > 0, weights, "more than 0")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the parts of the loss, by the names of loss.py."""
+        return {"energy": self.energy_weight, "forces": self.force_weight, "hessian": self.hessian_weight}
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+_CHOICES = {
+    "product_method": ("exact", "difference"),
+    "targets": ("teacher", "reference"),
+    "dtype": ("float32", "float64"),
+}
+
+
+def settings_from(values: dict[str, Any]) -> FitSettings:
+    """Settings from a JSON or TOML table. Raises InputError for names that are no setting."""
+    from hdistill.data.errors import nearest
+
+    known = FitSettings.__dataclass_fields__
+    for name in values:
+        if name not in known:
+            raise InputError(f"'{name}' is no setting of fit.{nearest(name, known)}")
+    return FitSettings(**values)
+
+
+def _check(name: str, holds: bool, found: Any, wanted: str) -> None:
+    if not holds:
+        raise InputError(f"{name} was {found}; it must be {wanted}.")
