@@ -1,1 +1,39 @@
-"""The commands over all of it; each is also a plain Python function here."""
+"""The commands over all of it; each is also a plain Python function, importable from here.
+
+from hdistill.pipelines import FitSettings, LabelSettings, evaluate, fit, label
+
+labels = label(LabelSettings("7net-0", ("my.xyz",)), Path("labels"))
+run = fit(labels.path, Path("run"), FitSettings(steps=5000))
+errors = evaluate(run.run, labels.path, "test")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# Imported when they are first asked for: the command line starts without torch, h5py or dask.
+_WHERE = {
+    "label": ("hdistill.labeler.run", "label"),
+    "LabelSettings": ("hdistill.labeler.plan", "LabelSettings"),
+    "RunSettings": ("hdistill.labeler.run", "RunSettings"),
+    "predict": ("hdistill.labeler.dry_run", "predict"),
+    "install": ("hdistill.labeler.environments", "install"),
+    "info": ("hdistill.data.labelset", "info"),
+    "verify": ("hdistill.data.labelset", "verify"),
+    "fit": ("hdistill.trainer.fit", "fit"),
+    "FitSettings": ("hdistill.trainer.settings", "FitSettings"),
+    "evaluate": ("hdistill.trainer.evaluate", "evaluate_student"),
+    "run_demo": ("hdistill.pipelines.demo", "run_demo"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _WHERE[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(_WHERE)

@@ -162,3 +162,10 @@ def test_every_package_is_listed_and_typed() -> None:
             name = "hdistill." + ".".join(init.parent.relative_to(ROOT).parts)
             assert f'"{name}"' in listed, f"{name} is not in pyproject.toml's packages"
             assert (init.parent / "py.typed").exists(), f"{name} has no py.typed"
+
+
+def test_the_readme_lists_every_file() -> None:
+    tree = (ROOT / "README.md").read_text().split("## What is where")[1]
+    for package in (*PACKAGES, "benchmarks"):
+        for path in files(package):
+            assert path.name == "__init__.py" or path.name in tree, f"{path} is not in the README's tree"
