@@ -76,7 +76,7 @@ def untrained(student: str, folder: Path) -> Path:
         label(
             settings, labels, run=RunSettings(workers=1, progress=False), say=lambda text: print(text, file=sys.stderr)
         )
-    return fit(labels, folder / student, FitSettings(student=student, steps=1), show_progress=False).run
+    return fit(labels, folder / student, FitSettings(student=student, steps=1), progress=False).run
 
 
 if __name__ == "__main__":

@@ -264,7 +264,7 @@ def fit(labels_folder: Path, out: Path, recipe: Path | None, quiet: bool, as_jso
     from .report import fit_summary
 
     settings = fit_settings(recipe, {name: value for name, value in options.items() if value is not None})
-    result = run_fit(labels_folder, out, settings, show_progress=not quiet)
+    result = run_fit(labels_folder, out, settings, progress=not quiet)
     _print(asdict(result) | {"run": str(result.run)}, as_json, fit_summary)
 
 
@@ -284,7 +284,7 @@ def evaluate(run: Path, labels_folder: Path, split: str, device: str, as_json: b
 
     from .report import evaluation_table
 
-    _print(evaluate_student(run, labels_folder, split, device, show_progress=not as_json), as_json, evaluation_table)
+    _print(evaluate_student(run, labels_folder, split, device, progress=not as_json), as_json, evaluation_table)
 
 
 @main.command()
