@@ -23,20 +23,24 @@ if TYPE_CHECKING:
     from .structure import Float
 
 
-def products_by_autograd(forces: torch.Tensor, positions: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+def products_by_autograd(
+    forces: torch.Tensor, positions: torch.Tensor, vectors: torch.Tensor, create_graph: bool = False
+) -> torch.Tensor:
     """v . H for K vectors, by reverse differentiation of forces that kept their graph.
 
     forces (A,3), positions (A,3) leaf, vectors (K,A,3) -> (K,A,3) eV/A^2. Structures of one batch do not interact, so one
-    backward pass gives one product for every structure in it.
+    backward pass gives one product for every structure in it. create_graph: the products will be differentiated in turn.
     """
     import torch
 
-    products = torch.zeros_like(vectors)
-    for k, vector in enumerate(vectors):
-        (gradient,) = torch.autograd.grad(forces, positions, vector, retain_graph=True, allow_unused=True)
-        if gradient is not None:  # None: forces that do not depend on the positions at all, H = 0
-            products[k] = -gradient
-    return products
+    products = []
+    for vector in vectors:
+        (gradient,) = torch.autograd.grad(
+            forces, positions, vector, retain_graph=True, create_graph=create_graph, allow_unused=True
+        )
+        # None: forces that do not depend on the positions at all, H = 0
+        products.append(torch.zeros_like(positions) if gradient is None else -gradient)
+    return torch.stack(products) if products else torch.zeros_like(vectors)
 
 
 def products_by_differences(

@@ -42,7 +42,8 @@ class ShardEntry:
     def n_atoms(self) -> NDArray[np.int64]:
         """Atoms of each structure, (S,)."""
         with open_shard(self.path) as file:
-            return np.diff(file["atom_offsets"][:])
+            offsets: NDArray[np.int64] = file["atom_offsets"][:]
+        return offsets[1:] - offsets[:-1]
 
     @cached_property
     def split(self) -> NDArray[np.uint8]:

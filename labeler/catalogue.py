@@ -6,9 +6,12 @@ Light on purpose: the command line, the coordinator and the adapters all read it
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 from hdistill.data.errors import InputError, nearest
 
@@ -166,16 +169,33 @@ def request(
     task: str | None = None,
     dtype: Literal["float32", "float64"] = "float32",
     device: str = "cpu",
+    arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> TeacherRequest:
     """What the teacher process is asked to load. File names become absolute. Raises InputError."""
     found = entry(name)
+    if arguments and found.family != "ase":
+        raise InputError(f"--argument is for ase:module.Class; {name} takes none.")
     model = found.model
     if model.endswith((".model", ".pt")):
         path = Path(model).expanduser()
         if not path.is_file():
             raise InputError(f"The teacher's checkpoint {model} was not found; give the path of an existing file.")
         model = str(path.resolve())
-    return TeacherRequest(name, found.family, model, task, dtype, device)
+    return TeacherRequest(name, found.family, model, task, dtype, device, dict(arguments))
+
+
+def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """('rc=6.5', 'label=x') as {'rc': 6.5, 'label': 'x'}: values are JSON where they can be read so, else text."""
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and name.isidentifier()):
+            raise InputError(f"--argument was '{text}'; it takes NAME=VALUE.")
+        try:
+            arguments[name] = json.loads(value)
+        except ValueError:
+            arguments[name] = value
+    return arguments
 
 
 def _mace_size(head: str, size: str) -> Entry:

@@ -55,4 +55,4 @@ def connect(scheduler: str | None, workers: int) -> Iterator[Client]:
 
 def n_workers(client: Client) -> int:
     """Worker threads of the cluster, at least one: how many chunks can be worked on at once."""
-    return max(1, sum(client.nthreads().values()))
+    return max(1, sum(int(n) for n in client.nthreads().values()))

@@ -16,8 +16,8 @@ from hdistill.data.sources import SourceReport
 from hdistill.data.structure import Structure
 from hdistill.data.subset import sample
 
-from . import catalogue, checks, environments, plan as plans
-from .batching import edges, pack
+from . import checks, environments, plan as plans
+from .batching import default_edges, edges, pack
 from .prepare import selection
 from .run import RunSettings
 from .teacher_process import TeacherProcess
@@ -44,7 +44,7 @@ class _Totals:
 def predict(settings: plans.LabelSettings, data: Path | None, run: RunSettings) -> dict[str, Any]:
     """Seconds and bytes that labelling would take; writes nothing. Raises what `label` raises."""
     plans.check_settings(settings)
-    request = catalogue.request(settings.teacher, settings.task, settings.dtype, settings.device)  # type: ignore[arg-type]
+    request = plans.request_of(settings)
     totals = _Totals()
     python = environments.interpreter(request.family, run.teacher_python)
     with TeacherProcess(python, request, run.threads) as teacher:
@@ -71,7 +71,7 @@ def predict(settings: plans.LabelSettings, data: Path | None, run: RunSettings) 
 
 def _label(teacher: TeacherProcess, structures: list[Structure], settings: plans.LabelSettings) -> list[Sample]:
     spec = parse_spec(settings.hessian)
-    limit = settings.batch_edges or plans.default_edges(settings.device)
+    limit = settings.batch_edges or default_edges(settings.device)
     samples = []
     for batch in pack([edges(s) for s in structures], limit):
         chosen = [structures[i] for i in batch]

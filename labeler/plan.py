@@ -13,7 +13,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,8 +24,9 @@ from hdistill.data.publish import publish
 from hdistill.data.schema import VERSION
 from hdistill.data.structure import Structure
 
-from . import spool as spools
+from . import catalogue, spool as spools
 from .batching import default_edges
+from .teachers.contract import TeacherRequest
 
 PLAN = "plan.json"
 CHUNK_STRUCTURES = 64
@@ -45,7 +46,8 @@ class LabelSettings:
     seed: int = 0
     splits: str = "0.8,0.1,0.1"
     task: str | None = None
-    dtype: str = "float32"
+    dtype: Literal["float32", "float64"] = "float32"
+    arguments: tuple[str, ...] = ()  # NAME=VALUE for the class of ase:module.Class
     device: str = "cpu"
     batch_edges: int | None = None  # pairs of atoms within 5 A that the teacher takes at once; None: by device
     energy_key: str | None = None
@@ -85,6 +87,12 @@ class Plan:
         return len(self.chunk_starts) - 1
 
 
+def request_of(settings: LabelSettings) -> TeacherRequest:
+    """What the teacher process is asked to load. Raises InputError."""
+    arguments = catalogue.parse_arguments(settings.arguments)
+    return catalogue.request(settings.teacher, settings.task, settings.dtype, settings.device, arguments)
+
+
 def cut(n_atoms: np.ndarray) -> list[int]:
     """Boundaries of chunks: at most CHUNK_STRUCTURES structures and CHUNK_ATOMS atoms (one structure always fits)."""
     starts, structures, atoms = [0], 0, 0
@@ -114,7 +122,7 @@ def load(folder: Path) -> Plan:
         stated = content.pop("digest")
         if content.pop("version") != VERSION:
             raise LabelSetError(f"{folder / PLAN} is of another version of hdistill; label into a new directory.")
-        settings = content["settings"] | {"subset": tuple(content["settings"]["subset"])}
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["settings"].items()}
         spool = content["spool"] | {"elements": {int(z): n for z, n in content["spool"]["elements"].items()}}
         plan = Plan(**(content | {"settings": LabelSettings(**settings), "spool": spools.Spool(**spool)}))
     except (ValueError, KeyError, TypeError) as error:
@@ -153,7 +161,8 @@ def require_same_teacher(standing: Plan, info: dict[str, Any], folder: Path) -> 
     """Raise PlanMismatch where the teacher (weights, task, precision, package versions) is not the one of the plan."""
     info = json.loads(json.dumps(info))
     for key, had in standing.teacher.items():
-        if info.get(key) != had:
+        # Whether an ASE calculator is conservative is found out by the pre-flight check, which a resumed run leaves out.
+        if key != "conservative" and info.get(key) != had:
             raise PlanMismatch(
                 f"{folder} was begun with another teacher: {key} was {_shown(had)} and is now {_shown(info.get(key))}; "
                 "use that teacher to continue, or another -o directory."

@@ -9,12 +9,13 @@ from typing import Any
 from hdistill.data import sources, subset
 from hdistill.data.errors import InputError, LabelSetError, PlanMismatch
 from hdistill.data.labelset import MANIFEST
+from hdistill.data.probes import parse_spec
 from hdistill.data.publish import sha256_of
 from hdistill.data.sources import Keys, SourceReport
 from hdistill.data.split import assign, parse_fractions
 from hdistill.data.structure import Structure
 
-from . import catalogue, checks, environments, plan as plans, preflight, spool as spools
+from . import checks, environments, plan as plans, preflight, spool as spools
 from .teacher_process import TeacherProcess
 from .teachers.contract import TeacherRequest
 
@@ -27,7 +28,7 @@ def prepare(
 ) -> tuple[plans.Plan, TeacherRequest]:
     """The plan of `out`, made now or found there, and the teacher to run. Raises PlanMismatch where another plan is there."""
     plans.check_settings(settings)
-    request = catalogue.request(settings.teacher, settings.task, settings.dtype, settings.device)  # type: ignore[arg-type]
+    request = plans.request_of(settings)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; -o takes a directory.")
     standing = plans.load(out) if (out / plans.PLAN).exists() else None
@@ -68,14 +69,15 @@ def _new_plan(
         say(line)
     if spool.n_structures == 0:
         raise InputError(f"No structure of {', '.join(settings.subset)} is left to label; loosen --where.")
+    figures = _preflight(settings, out, spool.n_structures, teacher, python, request, say)
     plan = plans.Plan(
         settings=settings,
-        teacher=teacher.info.as_json(),
+        teacher=teacher.info.as_json(),  # after the check: an ASE calculator is known to be conservative only then
         inputs=inputs,
         source=_source_facts(settings, report),
         spool=spool,
         chunk_starts=plans.cut(index["n_atoms"]),
-        preflight=_preflight(out, spool.n_structures, teacher, python, request, say),
+        preflight=figures,
     )
     return plans.save(plan, out)
 
@@ -102,7 +104,13 @@ def _source_facts(settings: plans.LabelSettings, report: SourceReport) -> dict[s
 
 
 def _preflight(
-    out: Path, n_structures: int, teacher: TeacherProcess, python: Path, request: TeacherRequest, say: Say
+    settings: plans.LabelSettings,
+    out: Path,
+    n_structures: int,
+    teacher: TeacherProcess,
+    python: Path,
+    request: TeacherRequest,
+    say: Say,
 ) -> dict[str, Any]:
     candidates = [s for s, _ in spools.read(out / "spool", 0, min(PREFLIGHT_CANDIDATES, n_structures))]
     elements = set(teacher.info.elements)
@@ -110,11 +118,14 @@ def _preflight(
     if structure is None:
         problem = checks.structure_problem(candidates[0], elements)
         raise InputError(f"None of the first {len(candidates)} structures can be labelled; of the first, {problem}.")
-    figures = preflight.check(teacher, python, request, structure)
-    say(
-        f"Pre-flight check in {figures['dtype']}: the Hessian product agrees with central differences to "
-        f"{figures['product_difference_error']:.1e}, the forces with -dE/dR to {figures['force_difference_error']:.1e}."
-    )
+    figures = preflight.check(teacher, python, request, structure, parse_spec(settings.hessian))
+    product, force = figures["product_difference_error"], figures["force_difference_error"]
+    said = [] if product is None else [f"the Hessian product agrees with central differences to {product:.1e}"]
+    if teacher.info.conservative:
+        said.append(f"the forces with -dE/dR to {force:.1e}")
+    else:
+        said.append("the forces are not the gradient of the energy, so Hessian rows are of -dF/dR and not symmetric")
+    say(f"Pre-flight check in {figures['dtype']} (relative): {'; '.join(said)}.")
     return figures
 
 

@@ -54,6 +54,16 @@ def _failure(error: BaseException) -> dict[str, Any]:
     return {"failed": "exception", "text": f"{type(error).__name__}: {text}"}
 
 
+def _be_deterministic() -> None:
+    """On a GPU, sums over edges use atomics in random order unless told otherwise; labels must not depend on luck."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Load the teacher that the first message asks for, then answer {"op": "label"} messages until end of file."""
     from hdistill.labeler import wire
@@ -73,6 +83,8 @@ def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
         header, _ = wire.decode(read)
         try:
             request = TeacherRequest(**header["request"])
+            if request.device != "cpu":
+                _be_deterministic()
             teacher = importlib.import_module(f"hdistill.labeler.teachers.{request.family}").load(request)
         except Exception as error:
             answer(_failure(error))
@@ -83,7 +95,8 @@ def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
             try:
                 structures = wire.unpack_structures(header, arrays)
                 directions = wire.unpack_directions(header, arrays)
-                answer(*wire.pack_labels(teacher.label(structures, directions)))
+                header, arrays = wire.pack_labels(teacher.label(structures, directions))
+                answer({**header, "conservative": teacher.info.conservative}, arrays)
             except (Exception, SystemExit) as error:
                 answer(_failure(error))
     except EOFError:

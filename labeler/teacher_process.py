@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +21,12 @@ from .teachers.contract import TeacherInfo, TeacherRequest
 
 SERVE = Path(__file__).with_name("serve.py")
 LOAD_DEADLINE_S = 600.0
+# glibc hands large freed blocks back to the kernel, and page faults then cost a third of a large batch of SevenNet.
+KEEP_FREED_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
 
 
 class TeacherOutOfMemory(TeacherError):
@@ -42,6 +48,7 @@ class TeacherProcess:
         environment = dict(os.environ)
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environment[name] = str(threads)
+        environment |= KEEP_FREED_MEMORY
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
         try:
             self._process = subprocess.Popen(
@@ -88,6 +95,8 @@ class TeacherProcess:
                 header["failed"], TeacherException
             )
             raise kind(header["text"])
+        # Some teachers find out only from a structure whether their forces are a gradient.
+        self.info = replace(self.info, conservative=header["conservative"])
         return wire.unpack_labels(header, arrays, directions)
 
     def close(self) -> None:

@@ -103,6 +103,7 @@ def main() -> None:
 @click.option(
     "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Of the teacher."
 )
+@click.option("--argument", "arguments", multiple=True, metavar="NAME=VALUE", help="For ase:module.Class; repeatable.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option("--batch-edges", type=int, help="Pairs within 5 A that the teacher takes at once; by device.")
 @click.option("--energy-key", metavar="KEY", help="Key of reference energies in the source; found by itself as a rule.")

@@ -61,12 +61,10 @@ def label_set_table(info: dict[str, Any]) -> str:
     if hessian["n_products"]:
         error = f"relative error {hessian['codec_error_mean']:.1e} (at most {hessian['codec_error_max']:.1e})"
         rows.append(("codec", f"{hessian['codec']}, {hessian['bytes_per_element']:.2f} bytes per element, {error}"))
-    preflight = info["preflight"]
+    found = info["preflight"]["product_difference_error"]
+    if found is not None:
+        rows.append(("pre-flight", f"product against differences {found:.1e} in {info['preflight']['dtype']}"))
     rows += [
-        (
-            "pre-flight",
-            f"product against differences {preflight['product_difference_error']:.1e} in {preflight['dtype']}",
-        ),
         ("licence of structures", info["licenses"]["structures"]),
         ("size", f"{size(info['bytes'])} in {info['n_shards']} shard{'s' if info['n_shards'] != 1 else ''}"),
         ("plan", info["plan"]),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from hdistill.data.hessian import products_by_autograd
+
 from .batch import Batch
 from .settings import ProductMethod
 
@@ -48,7 +50,7 @@ def predict(
     forces = forces_from(pull, batch)
     products = None
     if directions is not None and exact:
-        products = _products_by_autograd(forces, positions, directions, training)
+        products = products_by_autograd(forces, positions, directions, create_graph=training)
     elif directions is not None:
         products = _products_by_difference(student, batch, vectors, forces, directions, training)
     return Prediction(energy, forces, stress_from(pull, vectors, batch) if stress else None, products)
@@ -85,16 +87,6 @@ def stress_from(pull: torch.Tensor, vectors: torch.Tensor, batch: Batch) -> torc
     has_volume = batch.volume > 0
     inverse = torch.where(has_volume, 1 / torch.where(has_volume, batch.volume, 1.0), 0.0)
     return 0.5 * (virial + virial.transpose(1, 2)) * inverse[:, None, None]
-
-
-def _products_by_autograd(
-    forces: torch.Tensor, positions: torch.Tensor, directions: torch.Tensor, training: bool
-) -> torch.Tensor:
-    """v . H by reverse differentiation of the forces, one backward pass for each of the K slots."""
-    products = [
-        -torch.autograd.grad(forces, positions, v, retain_graph=True, create_graph=training)[0] for v in directions
-    ]
-    return torch.stack(products) if products else torch.zeros_like(directions)
 
 
 def _products_by_difference(

@@ -18,21 +18,13 @@ from fairchem.core.calculate import pretrained_mlip
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
 from fairchem.core.models.base import HeadInterface
 from fairchem.core.units.mlip_unit import InferenceSettings, load_predict_unit
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError  # type: ignore[import-not-found,unused-ignore]
 
 from hdistill.data.errors import TeacherError, nearest
 from hdistill.data.structure import Directions, Labels, Structure
 from hdistill.labeler import catalogue
 
-from .contract import (
-    Evaluation,
-    TeacherInfo,
-    TeacherRequest,
-    check_elements,
-    label_by_autograd,
-    sha256_of,
-    versions_of,
-)
+from .contract import Evaluation, TeacherInfo, TeacherRequest, check_elements, label_by_autograd, sha256_of, versions_of
 
 SEED = 0
 Evaluate = Callable[[Sequence[Structure]], Evaluation]
@@ -53,7 +45,9 @@ class FairChem:
         self.unit.model.register_forward_pre_hook(self._enter)
         quantities = {task.property: task for task in self.unit.dataset_to_tasks[self.task]}
         if not {"energy", "forces"} <= quantities.keys():
-            raise TeacherError(f"{request.name} predicts {', '.join(quantities)} for {self.task}; energy and forces are wanted.")
+            raise TeacherError(
+                f"{request.name} predicts {', '.join(quantities)} for {self.task}; energy and forces are wanted."
+            )
         entry = catalogue.entry(request.name)
         self.info = TeacherInfo(
             name=request.name,
@@ -106,7 +100,9 @@ class FairChem:
         try:
             energy = self.unit.predict(atomicdata_list_to_batch([self._data(structure)]))["energy"]
         except ValueError as error:
-            raise TeacherError(f"Structure {structure.id} is a free atom, for which {self.info.name} has no energy.") from error
+            raise TeacherError(
+                f"Structure {structure.id} is a free atom, for which {self.info.name} has no energy."
+            ) from error
         positions = torch.as_tensor(structure.positions, dtype=self.dtype).requires_grad_()
         return Evaluation(energy, 0 * positions, positions)
 
@@ -186,7 +182,9 @@ def _task(request: TeacherRequest, tasks: list[str]) -> str:
     if request.task is None:
         raise TeacherError(f"{request.name} has several tasks: {known}; choose one with --task.")
     if request.task not in tasks:
-        raise TeacherError(f"{request.name} has no task '{request.task}'.{nearest(request.task, tasks)} Known: {known}.")
+        raise TeacherError(
+            f"{request.name} has no task '{request.task}'.{nearest(request.task, tasks)} Known: {known}."
+        )
     return request.task
 
 

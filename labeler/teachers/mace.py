@@ -24,15 +24,7 @@ from hdistill.data.errors import TeacherError, nearest
 from hdistill.data.structure import Directions, Labels, Structure
 from hdistill.labeler import catalogue
 
-from .contract import (
-    Evaluation,
-    TeacherInfo,
-    TeacherRequest,
-    check_elements,
-    label_by_autograd,
-    sha256_of,
-    versions_of,
-)
+from .contract import Evaluation, TeacherInfo, TeacherRequest, check_elements, label_by_autograd, sha256_of, versions_of
 
 
 class Mace:
@@ -73,10 +65,12 @@ class Mace:
         with torch_tools.default_dtype(self.dtype):
             batch = torch_geometric.Batch.from_data_list([self._graph(s) for s in structures])
         data = batch.to(self.device).to_dict()
-        positions = data["positions"].requires_grad_()  # taken here: with stress the model replaces it by a strained one
+        positions = data[
+            "positions"
+        ].requires_grad_()  # taken now: for stress the model puts a strained one in its place
         stress = any(s.pbc.all() for s in structures)
         # e3nn's TorchScript would profile the first calls and run other code after: the same input, other last bits.
-        with torch.jit.optimized_execution(False):
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             out = self.model(data, training=True, compute_force=True, compute_stress=stress)
         forces = out["forces"]
         if not forces.requires_grad:  # no two atoms within the cutoff
@@ -90,22 +84,23 @@ class Mace:
             positions=structure.positions,
             cell=structure.cell,
             pbc=tuple(bool(periodic) for periodic in structure.pbc),
-            properties={"total_charge": structure.charge, "total_spin": structure.spin},  # used by models with such inputs
+            # Read by models that were trained with them, such as those for OMol25.
+            properties={"total_charge": structure.charge, "total_spin": structure.spin},
             property_weights={},
             head=self.head,
         )
         return mace_data.AtomicData.from_config(configuration, self.table, self.r_max, heads=self.heads)
 
 
-def _take_free_atoms(model: torch.nn.Module) -> torch.Tensor:
+def _take_free_atoms(model: Any) -> torch.Tensor:
     """Energies of free atoms (heads, elements) eV in float64, which the model is left without."""
     kept = model.atomic_energies_fn.atomic_energies
-    energies = torch.atleast_2d(kept).double().clone()
+    energies: torch.Tensor = kept.double().reshape(-1, kept.shape[-1]).clone()
     kept.zero_()
     return energies
 
 
-def _load(request: TeacherRequest) -> tuple[torch.nn.Module, Path]:
+def _load(request: TeacherRequest) -> tuple[Any, Path]:
     """The model as it was saved, and the file it came from."""
     kind, _, size = request.model.partition(":")
     if kind in _LOADERS:
@@ -187,9 +182,13 @@ def _head(request: TeacherRequest, heads: list[str]) -> str:
     if request.task is None and len(heads) == 1:
         return heads[0]
     if request.task is None:
-        raise TeacherError(f"{request.name} has several heads, each a level of theory: {known}; choose one with --task.")
+        raise TeacherError(
+            f"{request.name} has several heads, each a level of theory: {known}; choose one with --task."
+        )
     if request.task not in heads:
-        raise TeacherError(f"{request.name} has no head '{request.task}'.{nearest(request.task, heads)} Known: {known}.")
+        raise TeacherError(
+            f"{request.name} has no head '{request.task}'.{nearest(request.task, heads)} Known: {known}."
+        )
     return request.task
 
 

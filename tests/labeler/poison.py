@@ -34,3 +34,16 @@ class Poison(LennardJones):
             sys.exit(5)
         if RAISE in numbers:
             raise ValueError("no carbon, please")
+
+
+class Swirl(LennardJones):
+    """Lennard-Jones and a force that circles the z axis: no energy has such a gradient."""
+
+    def __init__(self, strength: float = 0.5):
+        super().__init__(sigma=2.5, epsilon=0.05, rc=8.0, smooth=True)
+        self.strength = strength
+
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        x, y, _ = atoms.positions.T
+        self.results["forces"] = self.results["forces"] + self.strength * np.stack([-y, x, 0 * x], axis=1)

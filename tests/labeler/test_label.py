@@ -278,3 +278,21 @@ def test_a_dry_run_predicts_and_writes_nothing(argon: Path, tmp_path: Path, monk
     assert found["seconds"] > 0
     assert 1e4 < found["bytes"] < 1e6
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_calculator_whose_forces_are_no_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes and rows of it are refused in a sentence; all rows can be had, are not symmetric, and the manifest says so."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    source = write_extxyz(tmp_path / "few.xyz", clusters(4))
+    wanted = settings(source, teacher="ase:tests.labeler.poison.Swirl", hessian="probes:1")
+    with pytest.raises(TeacherError, match="not the gradient of its energy"):
+        label(wanted, tmp_path / "refused", run=QUIET, say=silent)
+    full = replace(wanted, hessian="full", arguments=("strength=0.2",))
+    result = label(full, tmp_path / "labels", run=replace(QUIET, workers=1), say=silent)
+    assert result.manifest["teacher"]["conservative"] is False
+    for sample in samples_of(result.path):
+        products, n = sample.labels.hessian, sample.structure.n_atoms
+        assert products is not None
+        jacobian = products.values.reshape(3 * n, 3 * n)
+        # F = F_lj + strength * (-y, x, 0): dF_x/dy = -strength, so the row of x has +strength in column y
+        assert jacobian[0, 1] - jacobian[1, 0] == pytest.approx(0.4, abs=1e-3)

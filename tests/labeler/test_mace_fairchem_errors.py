@@ -1,10 +1,12 @@
 """What MACE and fairchem say of models that are missing, out of reach, damaged, gated or asked for wrongly; and lone atoms.
 
-Every error goes through the teacher's own process, as in a run, and is one sentence that names the thing and the next step.
+Every error goes through the teacher's own process, as in a run, and names the thing and the next step. A start of these
+packages costs some 10 s of CPU, so there is one start an error; wrong heads and tasks are in test_teacher_contract.py.
 """
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import threading
@@ -61,7 +63,7 @@ def python_of(family: str) -> Path:
 
 
 def refusal(request: TeacherRequest) -> str:
-    """What the teacher says when it does not load: one sentence or two, not a traceback."""
+    """What the teacher says when it does not load: one line, not a traceback."""
     with pytest.raises(TeacherError) as refused:
         TeacherProcess(python_of(request.family), request, deadline_s=300).close()
     text = str(refused.value)
@@ -81,8 +83,6 @@ def damaged(path: Path, source: Path) -> Path:
 def test_a_file_that_is_not_there(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} was not found; give the path of an existing file"):
         catalogue.request(name)
-    family = catalogue.entry(name).family
-    assert f"{name} was not found" in refusal(TeacherRequest(name, family, name))  # gone since
 
 
 # MACE
@@ -91,20 +91,15 @@ def test_a_file_that_is_not_there(name: str) -> None:
 def test_a_size_that_mace_does_not_have() -> None:
     text = refusal(catalogue.request("mace-mp:smal"))
     assert "no size 'smal'. Did you mean 'small'? Known: small, medium, large" in text
-    assert "no size 'tiny'. Known: small, medium, large." in refusal(catalogue.request("mace-off:tiny"))
 
 
-@pytest.mark.parametrize(
-    ("name", "published", "kept"),
-    [
-        ("mace-mp:small", "2023-12-10-mace-128-L0_energy_epoch-249.model", "20231210mace128L0_energy_epoch249model"),
-        ("mace-off:small", "MACE-OFF23_small.model", "MACE-OFF23_small.model"),
-    ],
-)
-def test_mace_weights_out_of_reach(name: str, published: str, kept: str, tmp_path: Path) -> None:
-    text = refusal(catalogue.request(name))
+def test_mace_weights_out_of_reach(tmp_path: Path) -> None:
+    text = refusal(catalogue.request("mace-mp:small"))
+    kept = tmp_path / "cache" / "mace" / "20231210mace128L0_energy_epoch249model"
     assert "could not be downloaded" in text
-    assert f"put the file {published} that the MACE project publishes at {tmp_path / 'cache' / 'mace' / kept}" in text
+    assert (
+        f"put the file 2023-12-10-mace-128-L0_energy_epoch-249.model that the MACE project publishes at {kept}" in text
+    )
 
 
 def test_mace_weights_that_are_damaged_in_the_cache(folder: Callable[[str], Path], tmp_path: Path) -> None:
@@ -117,32 +112,32 @@ def test_mace_weights_that_are_damaged_in_the_cache(folder: Callable[[str], Path
 def test_a_file_that_is_no_mace_model(tmp_path: Path) -> None:
     path = tmp_path / "state.model"
     torch.save({"weights": torch.zeros(3)}, path)
-    assert f"{path} holds a dict; wanted is the .model file of a MACE energy model" in refusal(catalogue.request(str(path)))
+    assert f"{path} holds a dict; wanted is the .model file of a MACE energy model" in refusal(
+        catalogue.request(str(path))
+    )
+
+
+class Moved:
+    """Pickles as a reference to a module of e3nn that no version has."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return importlib.import_module, ("e3nn.o3._of_another_version",)
 
 
 def test_a_mace_file_that_the_installed_versions_cannot_read(tmp_path: Path) -> None:
-    """The archive is whole, but a class in it is not where this version looks for it: how a wrong e3nn shows itself."""
+    """The archive is whole, but what is in it is not where this e3nn keeps it."""
     path = tmp_path / "other.model"
     torch.save(Moved(), path)
-    path.write_bytes(path.read_bytes())
     text = refusal(catalogue.request(str(path)))
     assert "it was made by other versions than are installed here (e3nn" in text
     assert "e3nn 0.4.4, which `hdistill teachers install mace` brings" in text
 
 
-class Moved:
-    """Pickles as an attribute of e3nn that no version has."""
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
-        import importlib
-
-        return importlib.import_module, ("e3nn.o3._of_another_version",)
-
-
-def test_a_mace_head_must_be_chosen_and_exist(folder: Callable[[str], Path]) -> None:
+def test_a_mace_head_must_be_chosen(folder: Callable[[str], Path]) -> None:
     path = str(folder("mace") / "two_heads.model")
-    assert "has several heads, each a level of theory: pbe, r2scan; choose one with --task" in refusal(catalogue.request(path))
-    assert "no head 'pbee'. Did you mean 'pbe'? Known: pbe, r2scan." in refusal(catalogue.request(path, "pbee"))
+    assert "has several heads, each a level of theory: pbe, r2scan; choose one with --task" in refusal(
+        catalogue.request(path)
+    )
 
 
 def test_atoms_beyond_the_reach_of_mace_have_no_forces_and_no_curvature(folder: Callable[[str], Path]) -> None:
@@ -214,10 +209,9 @@ def test_a_fairchem_checkpoint_that_is_damaged(folder: Callable[[str], Path], tm
     assert f"{path} could not be read as a fairchem inference checkpoint" in refusal(catalogue.request(str(path)))
 
 
-def test_a_fairchem_task_must_be_chosen_and_exist(folder: Callable[[str], Path]) -> None:
+def test_a_fairchem_task_must_be_chosen(folder: Callable[[str], Path]) -> None:
     path = str(folder("fairchem") / "conserving.pt")
     assert "has several tasks: omat, omol; choose one with --task" in refusal(catalogue.request(path))
-    assert "no task 'omal'. Did you mean 'omol'? Known: omat, omol." in refusal(catalogue.request(path, "omal"))
 
 
 def test_a_free_atom_is_refused_where_the_checkpoint_has_no_energy_of_it(folder: Callable[[str], Path]) -> None:
@@ -227,7 +221,9 @@ def test_a_free_atom_is_refused_where_the_checkpoint_has_no_energy_of_it(folder:
     with TeacherProcess(python_of("fairchem"), catalogue.request(path)) as teacher:
         assert teacher.info.task == "omat"
         assert not teacher.info.conservative
-        with pytest.raises(TeacherError, match=f"Structure {free.id} is a free atom, for which .*direct.pt has no energy"):
+        with pytest.raises(
+            TeacherError, match=f"Structure {free.id} is a free atom, for which .*direct.pt has no energy"
+        ):
             teacher.label([pair, free], [None, None])
         (labels,) = teacher.label([pair], [None])  # and the process lives on
         assert np.isfinite(labels.energy)

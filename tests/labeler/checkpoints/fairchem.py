@@ -48,7 +48,12 @@ def backbone(tasks: list[str], experts: int, direct: bool) -> dict[str, Any]:
 
 
 def head(wrapper: str, inner: str, tasks: list[str], **kwargs: Any) -> dict[str, Any]:
-    return {"module": f"{UMA}.escn_moe.{wrapper}", "dataset_names": tasks, "head_cls": f"{UMA}.escn_md.{inner}", **kwargs}
+    return {
+        "module": f"{UMA}.escn_moe.{wrapper}",
+        "dataset_names": tasks,
+        "head_cls": f"{UMA}.escn_md.{inner}",
+        **kwargs,
+    }
 
 
 def task(dataset: str, quantity: str, scale: float) -> dict[str, Any]:
@@ -99,7 +104,9 @@ def main(folder: Path) -> None:
         "model_id": "UMA-small-for-tests",
         "backbone": backbone(both, experts=2, direct=False),
         "heads": {
-            "mlp_efs": head("DatasetSpecificSingleHeadWrapper", "MLP_EFS_Head", both, head_kwargs={"wrap_property": False})
+            "mlp_efs": head(
+                "DatasetSpecificSingleHeadWrapper", "MLP_EFS_Head", both, head_kwargs={"wrap_property": False}
+            )
         },
     }
     quantities = [("omat", "energy"), ("omat", "forces"), ("omat", "stress"), ("omol", "energy"), ("omol", "forces")]
