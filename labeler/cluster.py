@@ -35,7 +35,7 @@ def connect(scheduler: str | None, workers: int) -> Iterator[Client]:
                     threads_per_worker=1,
                     processes=True,
                     memory_limit=0,  # the memory is in the teacher processes, which Dask does not see
-                    dashboard_address=None,
+                    dashboard_address=":0",  # any free port: two labelers on one machine must not quarrel
                     silence_logs=logging.CRITICAL,
                 ) as cluster,
                 Client(cluster) as client,

@@ -124,9 +124,11 @@ def test_another_plan_is_an_error_not_a_skip(done: LabelResult, argon: Path, tmp
 COMMAND = ("--teacher", "lennard-jones", "--hessian", "probes:2", "--splits", "0.6,0.2,0.2", "--workers", "2")
 
 
-def start(argon: Path, out: Path) -> subprocess.Popen[bytes]:
+def start(argon: Path, out: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "hdistill.pipelines", "label", *COMMAND, "--subset", str(argon), "-o", str(out)]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, text=True
+    )
 
 
 def wait_until(condition, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]
@@ -150,7 +152,7 @@ def test_killed_at_any_moment_the_same_command_completes_it(
         }[moment]
     )
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     label(settings(argon), out, run=QUIET, say=silent)
     assert files_of(out) == files_of(done.path)
 
@@ -160,9 +162,21 @@ def test_ctrl_c_stops_in_order_and_resumes(done: LabelResult, argon: Path, tmp_p
     process = start(argon, out)
     wait_until(lambda: (out / "plan.json").exists())
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) == 1
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "run the same command again" in said
+    assert "Traceback" not in said
     label(settings(argon), out, run=QUIET, say=silent)
     assert files_of(out) == files_of(done.path)
+
+
+def test_a_running_dask_cluster_gives_the_same_bytes(done: LabelResult, argon: Path, tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+        elsewhere = replace(QUIET, scheduler=cluster.scheduler_address)
+        label(settings(argon), tmp_path / "labels", run=elsewhere, say=silent)
+    assert files_of(tmp_path / "labels") == files_of(done.path)
 
 
 def test_poison_is_named_and_its_neighbours_are_labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
