@@ -30,7 +30,7 @@ from .teachers.contract import TeacherRequest
 
 PLAN = "plan.json"
 CHUNK_STRUCTURES = 64
-CHUNK_ATOMS = 1024  # a chunk is what a kill can lose: minutes of a slow teacher, not hours
+CHUNK_EDGES = 8192  # a chunk is what a kill can lose and how often the bar moves: seconds to a minute of a slow teacher
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,16 @@ def request_of(settings: LabelSettings) -> TeacherRequest:
     return catalogue.request(settings.teacher, settings.task, settings.dtype, settings.device, arguments)
 
 
-def cut(n_atoms: np.ndarray) -> list[int]:
-    """Boundaries of chunks: at most CHUNK_STRUCTURES structures and CHUNK_ATOMS atoms (one structure always fits)."""
-    starts, structures, atoms = [0], 0, 0
-    for index, n in enumerate(n_atoms.tolist()):
-        if structures and (structures == CHUNK_STRUCTURES or atoms + n > CHUNK_ATOMS):
+def cut(n_edges: np.ndarray) -> list[int]:
+    """Boundaries of chunks: at most CHUNK_STRUCTURES structures and CHUNK_EDGES pairs (one structure always fits)."""
+    starts, structures, edges = [0], 0, 0
+    for index, n in enumerate(n_edges.tolist()):
+        if structures and (structures == CHUNK_STRUCTURES or edges + n > CHUNK_EDGES):
             starts.append(index)
-            structures, atoms = 0, 0
+            structures, edges = 0, 0
         structures += 1
-        atoms += n
-    return [*starts, len(n_atoms)]
+        edges += n
+    return [*starts, len(n_edges)]
 
 
 def save(plan: Plan, folder: Path) -> Plan:

@@ -76,7 +76,7 @@ def _new_plan(
         inputs=inputs,
         source=_source_facts(settings, report),
         spool=spool,
-        chunk_starts=plans.cut(index["n_atoms"]),
+        chunk_starts=plans.cut(index["n_edges"]),
         preflight=figures,
     )
     return plans.save(plan, out)

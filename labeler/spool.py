@@ -1,7 +1,7 @@
 """The selected structures on disk, so that a worker reads the ones of its chunk and nothing else.
 
     spool/structures.bin   one wire message per structure, as the source gave them
-    spool/index.npy        start, length, n_atoms, split of each, in the order of the plan
+    spool/index.npy        start, length, n_atoms, n_edges (about), split of each, in the order of the plan
 
 The order is by a hash of (seed, structure id): shuffled, so that neighbours in a shard are not neighbours in the source, and the
 same whatever the order of the input files. Memory while writing: id, group and index of each structure, about 250 bytes.
@@ -30,8 +30,9 @@ from hdistill.data.structure import Structure
 from hdistill.data.subset import order_key
 
 from . import wire
+from .batching import about_edges
 
-RECORD = np.dtype([("start", "<i8"), ("length", "<i8"), ("n_atoms", "<i4"), ("split", "u1")])
+RECORD = np.dtype([("start", "<i8"), ("length", "<i8"), ("n_atoms", "<i4"), ("n_edges", "<i8"), ("split", "u1")])
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def write(structures: Iterable[Structure], folder: Path, seed: int, assign: Assi
     digest = hashlib.sha256()
     ids: list[str] = []
     groups: list[str] = []
-    places: list[tuple[int, int, int]] = []
+    places: list[tuple[int, int, int, int]] = []
     elements: Counter[int] = Counter()
     position = 0
     try:
@@ -69,7 +70,7 @@ def write(structures: Iterable[Structure], folder: Path, seed: int, assign: Assi
                 digest.update(record)
                 ids.append(structure.id)
                 groups.append(sys.intern(structure.group))
-                places.append((position, len(record), structure.n_atoms))
+                places.append((position, len(record), structure.n_atoms, about_edges(structure)))
                 position += len(record)
                 elements.update(set(structure.numbers.tolist()))
             stream.flush()
@@ -79,7 +80,7 @@ def write(structures: Iterable[Structure], folder: Path, seed: int, assign: Assi
         temporary.unlink(missing_ok=True)
     assignment = assign(groups, ids)
     index = np.zeros(len(ids), RECORD)
-    for column, name in enumerate(("start", "length", "n_atoms")):
+    for column, name in enumerate(("start", "length", "n_atoms", "n_edges")):
         index[name] = [place[column] for place in places]
     index["split"] = [SPLITS.index(split) for split in assignment.splits]
     keys = np.array([order_key(seed, structure_id) for structure_id in ids], np.uint64)

@@ -22,7 +22,7 @@ from hdistill.data.labelset import verify
 from hdistill.data.shard import Sample, read_samples
 from hdistill.labeler import batching, catalogue, environments
 from hdistill.labeler.dry_run import predict
-from hdistill.labeler.plan import CHUNK_ATOMS, LabelSettings, cut
+from hdistill.labeler.plan import CHUNK_EDGES, LabelSettings, cut
 from hdistill.labeler.run import LabelResult, RunSettings, label
 from hdistill.labeler.teacher_process import TeacherProcess
 from tests.labeler import poison
@@ -271,7 +271,7 @@ def test_packing_keeps_everything_and_respects_the_limit() -> None:
     batches = batching.pack(sizes, 64)
     assert sorted(i for batch in batches for i in batch) == list(range(len(sizes)))
     assert all(sum(sizes[i] for i in batch) <= 64 or len(batch) == 1 for batch in batches)
-    starts = cut(np.array([CHUNK_ATOMS // 2, CHUNK_ATOMS // 2, 1, 2 * CHUNK_ATOMS, *[1] * 100]))
+    starts = cut(np.array([CHUNK_EDGES // 2, CHUNK_EDGES // 2, 1, 2 * CHUNK_EDGES, *[1] * 100]))
     assert starts == [0, 2, 3, 4, 68, 104]
 
 
