@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -71,11 +72,11 @@ def fit(labels: Path, out: Path, settings: FitSettings, progress: bool = True) -
     with (
         deferred_interrupt() as stop_asked,
         open_log(out, state.step) as log,
-        progress_bar(settings.steps, "steps", "fit", progress, done=state.step) as bar,
+        progress_bar(*_extent(settings), "fit", progress, done=_done(state, settings)) as bar,
     ):
         samples = shuffled(label_set, "train", settings.seed, state.step * settings.batch_size, task.cache)
         while not finished(state, settings) and not stop_asked():
-            began = time.process_time()
+            done, began = _done(state, settings), time.process_time()
             row = _train_step(state, list(islice(samples, settings.batch_size)), task, settings)
             state.seconds += time.process_time() - began
             last = finished(state, settings)
@@ -87,7 +88,7 @@ def fit(labels: Path, out: Path, settings: FitSettings, progress: bool = True) -
             if last or time.monotonic() - saved_at > SAVE_EVERY_S:
                 save_state(out / LAST, state)
                 saved_at = time.monotonic()
-            bar.advance(1, **_shown(row, state))
+            bar.advance(_done(state, settings) - done, **_shown(row, state))
     if not finished(state, settings):
         save_state(out / LAST, state)
         raise KeyboardInterrupt(
@@ -160,6 +161,17 @@ def _card(state: TrainState, task: Task, settings: FitSettings) -> StudentCard:
         step=state.step,
         validation=dict(state.best),
     )
+
+
+def _extent(settings: FitSettings) -> tuple[int, str]:
+    """How long the fit is, for the progress bar: in CPU seconds where those are limited, else in steps."""
+    if settings.max_seconds is not None:
+        return math.ceil(settings.max_seconds), "CPU s"
+    return settings.steps, "steps"
+
+
+def _done(state: TrainState, settings: FitSettings) -> int:
+    return state.step if settings.max_seconds is None else int(state.seconds)
 
 
 def _shown(row: dict[str, Any], state: TrainState) -> dict[str, float]:
