@@ -8,10 +8,12 @@ product_offsets[s]:product_offsets[s+1]; its values follow each other in hessian
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 FORMAT = "hdistill label set"
 VERSION = 1
-SPLITS = ("train", "val", "test")
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, SplitName, SplitName] = ("train", "val", "test")
 SIGN = "hessian = +d2E/dR2 = -dF/dR; forces = -dE/dR; a product of v is v . H; index = 3*atom + axis"
 
 

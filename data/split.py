@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .errors import InputError
+from .schema import SPLITS, SplitName
 
-SplitName = Literal["train", "val", "test"]
 Fractions = tuple[float, float, float]
-SPLITS: tuple[SplitName, SplitName, SplitName] = ("train", "val", "test")
 DEFAULT: Fractions = (0.8, 0.1, 0.1)
 
 
