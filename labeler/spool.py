@@ -104,7 +104,7 @@ def write(structures: Iterable[Structure], folder: Path, seed: int, assign: Assi
 def read(folder: Path, start: int, stop: int) -> list[tuple[Structure, str]]:
     """Structures start:stop in the order of the plan, each with its split."""
     index = np.load(folder / "index.npy", mmap_mode="r")[start:stop]
-    found = []
+    found: list[tuple[Structure, str]] = []
     with open(folder / "structures.bin", "rb") as stream:
         for row in index:
             stream.seek(int(row["start"]))
