@@ -12,7 +12,7 @@ from .report import size, table
 
 TEACHER = "7net-0"
 LIMIT = 120  # structures: few, as where labels are dear; with plenty, plain training catches up (docs/results.md)
-STEPS = 2000
+STEPS = 1500
 Say = Callable[[str], None]
 
 

@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,9 +129,10 @@ COMMAND = ("--teacher", "lennard-jones", "--hessian", "probes:2", "--splits", "0
 
 def start(argon: Path, out: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "hdistill.pipelines", "label", *COMMAND, "--subset", str(argon), "-o", str(out)]
-    return subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, text=True
-    )
+    # A test run in the background ignores SIGINT, and its children would inherit that.
+    listen: Callable[[], Any] = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    return subprocess.Popen(command, stderr=pipe, stdout=nothing, start_new_session=True, text=True, preexec_fn=listen)
 
 
 def wait_until(condition, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]

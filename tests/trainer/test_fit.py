@@ -95,6 +95,7 @@ def test_ctrl_c_and_resume_give_the_same_bits(
 ) -> None:
     """A SIGINT in the middle of a step: the step is finished, everything is saved, and the same call goes on."""
     whole = fit(argon, tmp_path / "whole", QUICK, progress=False)
+    before = signal.getsignal(signal.SIGINT)
     step = fit_module._train_step
 
     def interrupted(state, *rest):  # type: ignore[no-untyped-def]
@@ -106,7 +107,7 @@ def test_ctrl_c_and_resume_give_the_same_bits(
     with pytest.raises(KeyboardInterrupt, match=f"stopped at step {stop_after} of 24"):
         fit(argon, tmp_path / "run", QUICK, progress=False)
     monkeypatch.undo()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     resumed = fit(argon, tmp_path / "run", QUICK, progress=False)
     assert rows(resumed.run) == rows(whole.run)
     assert same_state(resumed.run, whole.run)
