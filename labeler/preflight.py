@@ -27,6 +27,7 @@ STEP_OF_DIFFERENCES = (
     2e-3  # A, for a teacher whose products are differences: not its own step, to see whether that matters
 )
 FLOOR = 1e-2  # eV/A^2 and eV/A: what relative means where there is nothing
+PROBE_SEEDS = 64
 RUN_TOLERANCE = 5e-2  # the run's own precision against the check's
 
 
@@ -99,9 +100,16 @@ def _product(teacher: TeacherProcess, structure: Structure, spec: HessianSpec) -
 
 
 def _probe(structure: Structure) -> Directions:
-    directions = draw(HessianSpec("probes", 1), 0, structure.id, structure.n_atoms)
-    assert directions is not None
-    return directions
+    """A probe that is no mere translation, along which energy, forces and products would all stand still."""
+    found = None
+    for seed in range(PROBE_SEEDS):
+        found = draw(HessianSpec("probes", 1), seed, structure.id, structure.n_atoms)
+        assert found is not None
+        vector = found.vectors(structure.n_atoms)[0]
+        if np.linalg.norm(vector - vector.mean(axis=0)) ** 2 > 0.5 * vector.size:
+            break
+    assert found is not None
+    return found
 
 
 def _judge(figures: dict[str, Any], name: str, conservative: bool) -> None:
@@ -130,5 +138,6 @@ def _relative(values: np.ndarray, truth: np.ndarray) -> float:
 
 
 def first_good(structures: list[Structure], problem: Callable[[Structure], str | None]) -> Structure | None:
-    """The smallest structure that passes the structure checks, or None."""
-    return min((s for s in structures if problem(s) is None), key=lambda s: (s.n_atoms, s.id), default=None)
+    """The smallest structure of at least 3 atoms that passes the structure checks, else the largest that does, or None."""
+    good = [s for s in structures if problem(s) is None]
+    return min(good, key=lambda s: (s.n_atoms < 3, s.n_atoms if s.n_atoms >= 3 else -s.n_atoms, s.id), default=None)

@@ -65,8 +65,8 @@ def fit(labels: Path, out: Path, settings: FitSettings, progress: bool = True) -
     claim(out, settings, label_set)
     if (out / LAST).exists():
         restore_state(out / LAST, state)
-    if settings.hessian_weight > 0 and not task.has_products and progress:
-        print(f"{labels} has no Hessian products: fitting energies and forces only.", file=sys.stderr)
+    for remark in _remarks(task, settings) if progress else ():
+        print(remark, file=sys.stderr)
     keep_freed_memory()
     saved_at = time.monotonic()
     with (
@@ -101,6 +101,19 @@ def _fresh_state(task: Task, settings: FitSettings) -> TrainState:
     device, dtype = device_named(settings.device), getattr(torch, settings.dtype)
     model = build(size_of(settings.student), task.references.elements, task.scale, settings.seed)
     return new_state(model.to(device, dtype), settings)
+
+
+def _remarks(task: Task, settings: FitSettings) -> list[str]:
+    """What a user should know before waiting for a fit."""
+    remarks = []
+    if settings.hessian_weight > 0 and not task.has_products:
+        remarks.append(f"{task.labels.path} has no Hessian products: fitting energies and forces only.")
+    if task.underdetermined:
+        remarks.append(
+            "The compositions of the training split do not tell the reference energies of all elements apart: "
+            "forces are not touched, but energies of other compositions will be far off."
+        )
+    return remarks
 
 
 def _train_step(state: TrainState, samples: list[Sample], task: Task, settings: FitSettings) -> dict[str, Any]:

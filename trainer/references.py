@@ -66,6 +66,11 @@ def fit_references(statistics: Statistics) -> References:
     return References(statistics.elements, tuple(float(e) for e in solution))
 
 
+def underdetermined(statistics: Statistics) -> bool:
+    """Whether the compositions of the training split leave some elements' reference energies open."""
+    return int(np.linalg.matrix_rank(statistics.counts)) < len(statistics.elements)
+
+
 def statistics_of(labels: LabelSet, kind: TargetKind) -> Statistics:
     """One pass over the energies and forces of the training split, without decoding samples.
 

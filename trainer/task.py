@@ -12,7 +12,7 @@ from hdistill.data.labelset import LabelSet
 from hdistill.data.shard import Sample
 from hdistill.data.stream import BlockCache, n_samples, shuffled
 
-from .references import References, Statistics, fit_references, statistics_of
+from .references import References, Statistics, fit_references, statistics_of, underdetermined
 from .settings import FitSettings
 
 
@@ -21,7 +21,7 @@ class Task:
     """references and scale come from the training split; scale (eV) is the size of what a student says of an atom.
 
     validation: at most settings.validate_at_most samples of the validation split, none where it is empty; has_products: whether
-    there are Hessian products to learn from."""
+    there are Hessian products to learn from; underdetermined: whether energies of other compositions are left open."""
 
     labels: LabelSet
     references: References
@@ -29,6 +29,7 @@ class Task:
     n_train: int
     validation: Sequence[Sample]
     has_products: bool
+    underdetermined: bool
     cache: BlockCache
 
 
@@ -45,6 +46,7 @@ def task_of(labels: LabelSet, settings: FitSettings) -> Task:
         n_train=len(statistics.energies),
         validation=[s for s in some if not references.unknown(s.structure.numbers)],
         has_products=any(shard.n_products for shard in labels.shards),
+        underdetermined=underdetermined(statistics),
         cache=cache,
     )
 
