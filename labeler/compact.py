@@ -133,7 +133,7 @@ def _manifest(
         },
         "preflight": plan.preflight,
         "subset": {
-            "names": list(settings.subset),
+            "names": [Path(name).name for name in settings.subset],  # not where they lie on somebody's disk
             "where": settings.where,
             "limit": settings.limit,
             "seed": settings.seed,
