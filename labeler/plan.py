@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,9 +132,17 @@ def load(folder: Path) -> Plan:
     return plan
 
 
-@cache
 def load_cached(folder: Path) -> Plan:
-    """The plan in a folder, read once a process: workers ask for it at every chunk, and a plan never changes."""
+    """The plan in a folder, parsed once a process: workers ask for it at every chunk.
+
+    A worker of a long-lived cluster may see one folder with one plan today and, emptied, with another tomorrow: the file's
+    time tells them apart.
+    """
+    return _load_of(folder, (folder / PLAN).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _load_of(folder: Path, changed_ns: int) -> Plan:
     return load(folder)
 
 

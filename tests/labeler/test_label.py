@@ -25,7 +25,7 @@ from hdistill.data.labelset import verify
 from hdistill.data.shard import Sample, read_samples
 from hdistill.labeler import batching, catalogue, environments
 from hdistill.labeler.dry_run import predict
-from hdistill.labeler.plan import CHUNK_EDGES, LabelSettings, cut
+from hdistill.labeler.plan import CHUNK_EDGES, LabelSettings, cut, load_cached
 from hdistill.labeler.run import LabelResult, RunSettings, label
 from hdistill.labeler.teacher_process import TeacherProcess
 from tests.labeler import poison
@@ -314,3 +314,14 @@ def test_a_calculator_whose_forces_are_no_gradient(tmp_path: Path, monkeypatch: 
         jacobian = products.values.reshape(3 * n, 3 * n)
         # F = F_lj + strength * (-y, x, 0): dF_x/dy = -strength, so the row of x has +strength in column y
         assert jacobian[0, 1] - jacobian[1, 0] == pytest.approx(0.4, abs=1e-3)
+
+
+def test_a_worker_sees_that_a_folder_has_a_new_plan(argon: Path, tmp_path: Path) -> None:
+    """On a long-lived cluster: the folder was emptied and labelled again with other settings."""
+    out = tmp_path / "labels"
+    run = replace(QUIET, workers=1)
+    label(replace(settings(argon), limit=5), out, run=run, say=silent)
+    before = load_cached(out)
+    shutil.rmtree(out)
+    label(replace(settings(argon), limit=6), out, run=run, say=silent)
+    assert load_cached(out).digest != before.digest
