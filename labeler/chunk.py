@@ -45,6 +45,10 @@ class Receipt:
 
 def label_chunk(folder: Path, chunk: int, host: TeacherHost) -> Receipt:
     """Label one chunk of the plan in `folder` and publish it; a chunk that is already there is left alone."""
+    if plans.chunk_path(
+        folder, chunk
+    ).exists():  # Dask runs a task again when a worker dies; another labeler may be quicker
+        return Receipt(chunk, 0, 0, 0)
     plan = plans.load_cached(folder)
     entries = plans.structures_of(plan, folder, chunk)
     outcome: list[Labels | Failure | None] = [None] * len(entries)
@@ -78,7 +82,7 @@ def label_or_name(
     """Labels of a batch; where the teacher fails on it, halves of the batch, until the culprits are alone and named."""
     try:
         return list(ask(structures, directions))
-    except (TeacherCrashed, TeacherOutOfMemory, TeacherException, TeacherError) as error:
+    except TeacherError as error:
         if len(structures) > 1:
             middle = len(structures) // 2
             return [

@@ -41,21 +41,21 @@ def check(
     if request != precise and not by_differences:
         try:
             with TeacherProcess(python, precise) as twin:
-                figures = _differences(twin, structure, spec)
-                truth = _product(twin, structure, spec)
+                figures, truth = _differences(twin, structure, spec)
         except TeacherError:
             figures = None  # a teacher that has no float64
     if figures is None:
-        figures = _differences(teacher, structure, spec)
-        truth = _product(teacher, structure, spec)
+        figures, truth = _differences(teacher, structure, spec)
     own = _product(teacher, structure, spec)
     figures["product_run_precision_error"] = None if own is None or truth is None else _relative(own, truth)
     _judge(figures, teacher.info.name, teacher.info.conservative)
     return figures
 
 
-def _differences(teacher: TeacherProcess, structure: Structure, spec: HessianSpec) -> dict[str, Any]:
-    """Analytic product and force against central differences along one probe."""
+def _differences(
+    teacher: TeacherProcess, structure: Structure, spec: HessianSpec
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Analytic product and force against central differences along one probe: the figures, and the product."""
     by_differences = teacher.info.hessian_method == "central differences"
     dtype = "float32" if by_differences else teacher.info.dtype  # nobody knows a calculator's precision: be lenient
     step = STEP_OF_DIFFERENCES if by_differences else STEP[dtype]
@@ -83,7 +83,7 @@ def _differences(teacher: TeacherProcess, structure: Structure, spec: HessianSpe
     elif product is not None:  # v . H against columns: compare the one number both know, v . H . v
         rows, columns = (product * vector).sum(), (difference * vector).sum()
         figures["product_difference_error"] = float(abs(rows - columns) / max(abs(rows), abs(columns), FLOOR))
-    return figures
+    return figures, product
 
 
 def _product(teacher: TeacherProcess, structure: Structure, spec: HessianSpec) -> np.ndarray | None:
