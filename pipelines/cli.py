@@ -2,64 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hdistill.data.errors import HDistillError
-
-EXIT_STOPPED = 1
-EXIT_QUARANTINED = 3
-
-
-class Commands(click.Group):
-    """A group whose errors are one sentence, and which suggests the nearest command."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        from hdistill.data.errors import nearest
-
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            known = self.list_commands(ctx)
-            raise click.UsageError(
-                f"No such command '{args[0]}'.{nearest(args[0], known)} Commands: {', '.join(known)}.", ctx
-            ) from error
-
-    def invoke(self, ctx: click.Context) -> Any:
-        if ctx.parent is not None:
-            return super().invoke(ctx)
-        try:
-            return super().invoke(ctx)
-        except HDistillError as error:
-            click.echo(f"error: {error}", err=True)
-        except KeyboardInterrupt:
-            click.echo("\nStopped. What is finished is kept; run the same command again to continue.", err=True)
-        except BrokenPipeError:
-            sys.stderr.close()
-        except OSError as error:
-            click.echo(f"error: {error.strerror or error}: {error.filename or 'no file name'}", err=True)
-        raise click.exceptions.Exit(EXIT_STOPPED)
-
-
-PATH = click.Path(path_type=Path)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
-
-
-def _say(message: str) -> None:
-    """Progress and remarks go to standard error: standard output is for results."""
-    click.echo(message, err=True)
-
-
-def _print(result: Any, as_json: bool, show: Callable[[Any], str]) -> None:
-    click.echo(json.dumps(result) if as_json else show(result))
+from .cli_labels import labels
+from .command import EXIT_QUARANTINED, JSON, PATH, Commands, print_result, say
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,6 +22,9 @@ def main() -> None:
       hdistill fit labels/ -o run/
       hdistill evaluate run/ labels/
     """
+
+
+main.add_command(labels)
 
 
 @main.command()
@@ -153,52 +106,15 @@ def label(
 
         from .report import prediction
 
-        _print(predict(wanted, data, run), as_json, prediction)
+        print_result(predict(wanted, data, run), as_json, prediction)
         return
-    result = run_label(wanted, out, data, run, _say)
-    _print({"path": str(result.path), "seconds": result.seconds, **result.manifest["counts"]}, as_json, label_summary)
+    result = run_label(wanted, out, data, run, say)
+    print_result(
+        {"path": str(result.path), "seconds": result.seconds, **result.manifest["counts"]}, as_json, label_summary
+    )
     if result.n_quarantined:
-        _say(f"{result.n_quarantined} structures could not be labelled; see `hdistill labels quarantine {out}`.")
+        say(f"{result.n_quarantined} structures could not be labelled; see `hdistill labels quarantine {out}`.")
         raise click.exceptions.Exit(EXIT_QUARANTINED)
-
-
-@main.group(cls=Commands)
-def labels() -> None:
-    """Look at a label set, and verify it."""
-
-
-@labels.command()
-@click.argument("folder", type=PATH)
-@JSON
-def info(folder: Path, as_json: bool) -> None:
-    """Counts, teacher, Hessian labels and size of a label set."""
-    from hdistill.data.labelset import info as read_info
-
-    from .report import label_set_table
-
-    _print(read_info(folder), as_json, label_set_table)
-
-
-@labels.command()
-@click.argument("folder", type=PATH)
-def verify(folder: Path) -> None:
-    """Check every byte, every schema rule and every structure's id; exit code 0 only if all is well."""
-    from hdistill.data.labelset import verify as verify_all
-
-    verified = verify_all(folder)
-    click.echo(f"{folder}: {len(verified.shards)} shards, every byte as the manifest says.")
-
-
-@labels.command()
-@click.argument("folder", type=PATH)
-@JSON
-def quarantine(folder: Path, as_json: bool) -> None:
-    """The structures that could not be labelled, with reasons."""
-    from hdistill.data.labelset import read_manifest
-
-    from .report import quarantine_table
-
-    _print(read_manifest(folder)["quarantine"], as_json, quarantine_table)
 
 
 @main.group(cls=Commands, invoke_without_command=True)
@@ -209,7 +125,7 @@ def teachers(ctx: click.Context, as_json: bool) -> None:
     if ctx.invoked_subcommand is None:
         from .report import teacher_rows, teacher_table
 
-        _print(teacher_rows(), as_json, teacher_table)
+        print_result(teacher_rows(), as_json, teacher_table)
 
 
 @teachers.command()
@@ -218,7 +134,7 @@ def install(family: str) -> None:
     """Make the environment of a teacher family: mace, fairchem, sevennet, chgnet or torchani."""
     from hdistill.labeler.environments import install as make
 
-    _say(f"Installing {family} into an environment of its own; this can take minutes.")
+    say(f"Installing {family} into an environment of its own; this can take minutes.")
     click.echo(f"{family} is installed: {make(family)}")
 
 
@@ -230,7 +146,7 @@ def subsets(as_json: bool) -> None:
 
     from .report import subset_table
 
-    _print([asdict(row) for row in catalogue()], as_json, subset_table)
+    print_result([asdict(row) for row in catalogue()], as_json, subset_table)
 
 
 @main.command()
@@ -266,7 +182,7 @@ def fit(labels_folder: Path, out: Path, recipe: Path | None, quiet: bool, as_jso
 
     settings = fit_settings(recipe, {name: value for name, value in options.items() if value is not None})
     result = run_fit(labels_folder, out, settings, progress=not quiet)
-    _print(asdict(result) | {"run": str(result.run)}, as_json, fit_summary)
+    print_result(asdict(result) | {"run": str(result.run)}, as_json, fit_summary)
 
 
 @main.command()
@@ -285,7 +201,7 @@ def evaluate(run: Path, labels_folder: Path, split: str, device: str, as_json: b
 
     from .report import evaluation_table
 
-    _print(evaluate_student(run, labels_folder, split, device, progress=not as_json), as_json, evaluation_table)
+    print_result(evaluate_student(run, labels_folder, split, device, progress=not as_json), as_json, evaluation_table)
 
 
 @main.command()
@@ -300,4 +216,4 @@ def demo(out: Path, workers: int, as_json: bool) -> None:
     """
     from .demo import run_demo, summary
 
-    _print(run_demo(out, workers, _say), as_json, summary)
+    print_result(run_demo(out, workers, say), as_json, summary)
