@@ -1,6 +1,7 @@
 """The arrays of a shard, each stated once. Format version 1; docs/format.md says the same in prose.
 
-Dimensions: S structures, A atoms of all structures, P Hessian products of all structures, V = sum over products of 3 * n_atoms.
+Dimensions: S structures, A atoms of all structures, P Hessian products of all structures, V = sum over products of 3 * n_atoms,
+D features of an atom.
 Flat arrays with offsets: structure s owns atoms atom_offsets[s]:atom_offsets[s+1] and products
 product_offsets[s]:product_offsets[s+1]; its values follow each other in hessian_values, product after product, each (N,3).
 """
@@ -50,6 +51,8 @@ ARRAYS = {
         Array("ref_energy", ("<f8",), ("S",), "eV", "the source's own energy; NaN where none", True),
         Array("ref_forces", ("<f4",), ("A", 3), "eV/A", "the source's own forces; NaN where none", True),
         Array("ref_stress", ("<f4",), ("S", 3, 3), "eV/A^3", "the source's own stress; NaN where none", True),
+        Array("atom_energies", ("<f8",), ("A",), "eV", "the teacher's energy of each atom; NaN where none", True),
+        Array("node_features", ("<f4",), ("A", "D"), "", "the teacher's invariant features; NaN where none", True),
         Array("product_offsets", ("<i8",), ("S+1",), "", "first Hessian product of each structure"),
         Array("hessian_coordinate", ("<i4",), ("P",), "", "rows: the row's index, 3*atom + axis", True),
         Array(
@@ -62,12 +65,12 @@ ARRAYS = {
         ),
         Array(
             "hessian_values",
-            ("<i2", "<f4"),
+            ("<u2", "<f4"),
             ("V",),
             "eV/A^2",
-            "products; compact: int16 to be multiplied by the scale",
+            "products; compact: zigzag, u = 2q for q >= 0 and -2q-1 for q < 0; the value is q * 2**exponent",
             True,
         ),
-        Array("hessian_scale", ("<f4",), ("P",), "eV/A^2", "compact: the value of one integer step, per product", True),
+        Array("hessian_exponent", ("|i1",), ("P",), "", "compact: the step of a product is 2**exponent eV/A^2", True),
     )
 }

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from . import codec as codecs
 from .errors import LabelSetError
 from .schema import ARRAYS, SPLITS
-from .shard_file import Arrays, open_shard
+from .shard_file import Arrays, OpenShard, open_shard
+from .strict_json import read_info
 from .structure import Directions, HessianProducts, Labels, Structure
 
 
@@ -56,6 +57,12 @@ def to_arrays(samples: Sequence[Sample], codec: codecs.Codec) -> Arrays:
         arrays["ref_forces"] = _flat([_or_nan(s.ref_forces, (s.n_atoms, 3)) for s in structures], "<f4", (3,))
     if any(s.ref_stress is not None for s in structures):
         arrays["ref_stress"] = _flat([_or_nan(s.ref_stress, (3, 3))[None] for s in structures], "<f4", (3, 3))
+    if any(x.atom_energies is not None for x in labels):
+        arrays["atom_energies"] = _flat([_or_nan(x.atom_energies, (len(x.forces),)) for x in labels], "<f8")
+    widths = {x.node_features.shape[1] for x in labels if x.node_features is not None}
+    if widths:
+        (width,) = widths  # of one teacher
+        arrays["node_features"] = _flat([_or_nan(x.node_features, (len(x.forces), width)) for x in labels], "<f4")
     return arrays | _hessian_arrays([x.hessian for x in labels], codec)
 
 
@@ -67,7 +74,7 @@ def _hessian_arrays(products: Sequence[HessianProducts | None], codec: codecs.Co
     coded = [codecs.encode(p.values, codec) for p in present]
     arrays["hessian_values"] = np.concatenate([stored.ravel() for stored, _ in coded])
     if codec == "compact":
-        arrays["hessian_scale"] = _flat([scale for _, scale in coded], "<f4")
+        arrays["hessian_exponent"] = _flat([exponent for _, exponent in coded], "|i1")
     if present[0].directions.kind == "rows":
         arrays["hessian_coordinate"] = _flat([p.directions.coordinate for p in present], "<i4")
     else:
@@ -88,8 +95,58 @@ def concatenate(parts: Sequence[Arrays]) -> Arrays:
             bits = [np.unpackbits(part[name])[: len(part["hessian_values"])] for part in parts if name in part]
             joined[name] = np.packbits(np.concatenate(bits))
         else:
-            joined[name] = np.concatenate([part[name] if name in part else _missing(name, part) for part in parts])
+            tail = next(part[name].shape[1:] for part in parts if name in part)
+            joined[name] = np.concatenate(
+                [part[name] if name in part else _missing(name, part, tail) for part in parts]
+            )
     return joined
+
+
+def select(arrays: Arrays, indices: Sequence[int] | NDArray[np.int64]) -> Arrays:
+    """The arrays of some structures alone, in the order of the indices: nothing is decoded, so values stay as they are stored."""
+    chosen = np.asarray(indices, np.int64)
+    atoms, products = np.diff(arrays["atom_offsets"]), np.diff(arrays["product_offsets"])
+    offsets = {
+        "A": arrays["atom_offsets"],
+        "I": arrays["info_offsets"],
+        "P": arrays["product_offsets"],
+        "V": _offsets(3 * atoms * products),
+    }
+    rows = {"S": chosen} | {dim: _ranges(ends, chosen) for dim, ends in offsets.items()}
+    found: Arrays = {}
+    for name, array in arrays.items():
+        dim = str(ARRAYS[name].dims[0])
+        if dim == "S+1":
+            found[name] = _offsets(np.diff(array)[chosen])
+        elif dim == "B":
+            found[name] = np.packbits(np.unpackbits(array)[rows["V"]])
+        else:
+            found[name] = array[rows[dim]]
+    return found
+
+
+def append_products(arrays: Arrays, more: Arrays) -> Arrays:
+    """The arrays with the products of `more`, which has the same structures in the same order, behind each structure's own."""
+    n = len(arrays["id"])
+    both = select(
+        concatenate([arrays, more]), np.arange(2 * n).reshape(2, n).T.ravel()
+    )  # each structure twice, side by side
+    products = {name: array for name, array in both.items() if ARRAYS[name].dims[0] in ("P", "V", "B")}
+    return arrays | products | {"product_offsets": both["product_offsets"][::2]}
+
+
+def without_products(arrays: Arrays) -> Arrays:
+    """The same structures and labels without Hessian products."""
+    kept = {name: array for name, array in arrays.items() if ARRAYS[name].dims[0] not in ("P", "V", "B")}
+    return kept | {"product_offsets": np.zeros_like(arrays["product_offsets"])}
+
+
+def _ranges(offsets: NDArray[np.int64], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices of all elements that belong to the chosen structures, one structure after the other."""
+    counts = np.diff(offsets)[chosen]
+    before = np.cumsum(counts) - counts
+    within = np.arange(int(counts.sum())) - np.repeat(before, counts)
+    return np.asarray(np.repeat(offsets[chosen], counts) + within, np.int64)
 
 
 def read_samples(path: Path, start: int = 0, stop: int | None = None) -> list[Sample]:
@@ -116,7 +173,7 @@ def _decode(source: Mapping[str, Any], start: int, stop: int) -> list[Sample]:
     }
     per_atom = {
         name: source[name][atom[0] : atom[-1]]
-        for name in ("numbers", "positions", "forces", "ref_forces")
+        for name in ("numbers", "positions", "forces", "ref_forces", "atom_energies", "node_features")
         if name in source
     }
     infos = source["info_text"][text[0] : text[-1]].tobytes()
@@ -132,7 +189,7 @@ def _decode(source: Mapping[str, Any], start: int, stop: int) -> list[Sample]:
             charge=int(per_structure["charge"][s]),
             spin=int(per_structure["spin"][s]),
             group=per_structure["group"][s].decode(),
-            info=json.loads(infos[text[s] - text[0] : text[s + 1] - text[0]] or b"{}"),
+            info=read_info(infos[text[s] - text[0] : text[s + 1] - text[0]]),
             ref_energy=_none_if_nan(per_structure, "ref_energy", s),
             ref_forces=_none_if_nan(per_atom, "ref_forces", mine),
             ref_stress=_none_if_nan(per_structure, "ref_stress", s),
@@ -142,30 +199,32 @@ def _decode(source: Mapping[str, Any], start: int, stop: int) -> list[Sample]:
             forces=per_atom["forces"][mine],
             stress=_none_if_nan(per_structure, "stress", s),
             hessian=products[s],
+            atom_energies=_none_if_nan(per_atom, "atom_energies", mine),
+            node_features=_none_if_nan(per_atom, "node_features", mine),
         )
         samples.append(Sample(structure, labels, SPLITS[per_structure["split"][s]]))
     return samples
 
 
 def _decode_products(source: Mapping[str, Any], start: int, stop: int) -> list[HessianProducts | None]:
-    atoms = np.diff(source["atom_offsets"][: stop + 1])
-    product = source["product_offsets"][: stop + 1]
+    atoms = np.diff(source["atom_offsets"][start : stop + 1])
+    product = source["product_offsets"][start : stop + 1]
     counts = np.diff(product)
-    ends = np.concatenate([[0], np.cumsum(3 * atoms * counts)])  # where each structure's values begin
-    first, last = int(ends[start]), int(ends[stop])
+    ends = _value_offsets(source)[start : stop + 1]
+    first, last = int(ends[0]), int(ends[-1])
     if "hessian_values" not in source or first == last:
         return [None] * (stop - start)
     values = source["hessian_values"][first:last]
-    scale = source["hessian_scale"][product[start] : product[stop]] if "hessian_scale" in source else None
-    rows = source["hessian_coordinate"][product[start] : product[stop]] if "hessian_coordinate" in source else None
+    exponent = source["hessian_exponent"][product[0] : product[-1]] if "hessian_exponent" in source else None
+    rows = source["hessian_coordinate"][product[0] : product[-1]] if "hessian_coordinate" in source else None
     bits = None
     if rows is None:
         bits = np.unpackbits(source["hessian_signs"][first // 8 : (last + 7) // 8])[first % 8 :][: last - first]
     found: list[HessianProducts | None] = []
-    for s in range(start, stop):
+    for s in range(stop - start):
         k, n = int(counts[s]), int(atoms[s])
         mine = slice(int(ends[s]) - first, int(ends[s + 1]) - first)
-        which = slice(int(product[s] - product[start]), int(product[s + 1] - product[start]))
+        which = slice(int(product[s] - product[0]), int(product[s + 1] - product[0]))
         if k == 0:
             found.append(None)
             continue
@@ -175,8 +234,15 @@ def _decode_products(source: Mapping[str, Any], start: int, stop: int) -> list[H
             assert bits is not None
             directions = Directions("probes", signs=(bits[mine].astype(np.int8) * 2 - 1).reshape(k, n, 3))
         stored = values[mine].reshape(k, n, 3)
-        found.append(HessianProducts(directions, codecs.decode(stored, None if scale is None else scale[which])))
+        found.append(HessianProducts(directions, codecs.decode(stored, None if exponent is None else exponent[which])))
     return found
+
+
+def _value_offsets(source: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Where each structure's Hessian values begin, (S+1,); an open shard knows them, so that a block costs no more in a large one."""
+    if isinstance(source, OpenShard):
+        return source.value_offsets
+    return _offsets(3 * np.diff(source["atom_offsets"]) * np.diff(source["product_offsets"]))
 
 
 def _offsets(counts: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
@@ -191,11 +257,10 @@ def _or_nan(array: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[Any]:
     return np.full(shape, np.nan) if array is None else array
 
 
-def _missing(name: str, part: Arrays) -> NDArray[Any]:
+def _missing(name: str, part: Arrays, tail: tuple[int, ...]) -> NDArray[Any]:
     """What an optional array holds for a chunk that has none of it: NaN per structure or atom, nothing per product."""
     dims = ARRAYS[name].dims
     count = {"S": len(part["id"]), "A": len(part["numbers"])}.get(str(dims[0]), 0)
-    tail = tuple(d for d in dims[1:] if isinstance(d, int))
     return np.full((count, *tail), np.nan if count else 0).astype(ARRAYS[name].dtypes[0])
 
 
