@@ -4,6 +4,8 @@ HDistillError
 ├── InputError          a file, an option or a structure that cannot be used
 ├── LabelSetError       a label set that is corrupt, foreign, incomplete or of another version
 │   └── PlanMismatch    an output directory that belongs to another plan
+├── RemoteError         a place on the network that cannot be reached, read or written
+├── LicenceError        a label set that its licences do not let one share
 └── TeacherError        a teacher that cannot be loaded or refuses what it is given
     ├── TeacherMissing  not installed anywhere; the message holds the command that installs it
     └── TeacherCrashed  the teacher process died or missed its deadline
@@ -29,6 +31,14 @@ class LabelSetError(HDistillError):
 
 class PlanMismatch(LabelSetError):
     """The output directory holds the work of another plan."""
+
+
+class RemoteError(HDistillError):
+    """A place on the network, or another folder, that cannot be reached, read or written."""
+
+
+class LicenceError(HDistillError):
+    """A label set that the licences of its structures and weights do not let one share."""
 
 
 class TeacherError(HDistillError):

@@ -7,29 +7,34 @@ DIR/shards/00007-<sha8>.h5  see schema.py and docs/format.md
 from __future__ import annotations
 
 import hashlib
-import json
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import LabelSetError
+from .manifest import (
+    MANIFEST as MANIFEST,
+    MAX_MANIFEST_BYTES as MAX_MANIFEST_BYTES,
+    SHARDS as SHARDS,
+    read_manifest as read_manifest,
+)
 from .publish import sha256_of
-from .schema import FORMAT, SPLITS, VERSION
-from .shard_file import open_shard
+from .schema import SPLITS
+from .shard_file import OpenShard, open_shard
 
-MANIFEST = "manifest.json"
-SHARDS = "shards"
-MAX_MANIFEST_BYTES = 256 << 20
+FETCHES = 20  # of one shard, for one reading: other processes may evict it in between
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One shard as the manifest states it."""
+    """One shard as the manifest states it. Of a remote label set, `fetch` brings it to `path`, where it may be evicted again."""
 
     path: Path
     bytes: int
@@ -37,28 +42,48 @@ class ShardEntry:
     n_structures: int
     n_atoms_total: int
     n_products: int
+    fetch: Callable[[], Path] | None = None
+
+    def use(self, read: Callable[[Path], T]) -> T:
+        """read(path) of the shard, which is fetched first where it is not at hand. Raises what `read` and `fetch` raise."""
+        if self.fetch is None:
+            return read(self.path)
+        for attempt in range(1, FETCHES + 1):
+            path = self.fetch()
+            try:
+                found = read(path)
+                if "split" not in self.__dict__:  # asked for by all: keep it while the shard is here
+                    self.__dict__["split"] = _split_of(path)
+                return found
+            except LabelSetError:
+                if path.exists() or attempt == FETCHES:
+                    raise  # else another process evicted it before it was opened
+        raise AssertionError("unreachable")
 
     @cached_property
     def n_atoms(self) -> NDArray[np.int64]:
         """Atoms of each structure, (S,)."""
-        with open_shard(self.path) as file:
-            offsets: NDArray[np.int64] = file["atom_offsets"][:]
-        return offsets[1:] - offsets[:-1]
+        return self.use(_n_atoms_of)
 
     @cached_property
     def split(self) -> NDArray[np.uint8]:
         """Index into SPLITS of each structure, (S,)."""
-        with open_shard(self.path) as file:
-            return np.asarray(file["split"][:])
+        return self.use(_split_of)
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """An opened label set."""
+    """An opened label set. `address` says where it is, if that is not `path`."""
 
     path: Path
     manifest: dict[str, Any]
     shards: tuple[ShardEntry, ...]
+    address: str = ""
+
+    @property
+    def name(self) -> str:
+        """How to call it in a sentence."""
+        return self.address or str(self.path)
 
     @cached_property
     def digest(self) -> str:
@@ -71,94 +96,104 @@ class LabelSet:
         return sorted(int(z) for z in self.manifest["counts"]["elements"])
 
 
+def _n_atoms_of(path: Path) -> NDArray[np.int64]:
+    with open_shard(path) as file:
+        offsets: NDArray[np.int64] = file["atom_offsets"][:]
+    return offsets[1:] - offsets[:-1]
+
+
+def _split_of(path: Path) -> NDArray[np.uint8]:
+    with open_shard(path) as file:
+        return np.asarray(file["split"][:])
+
+
 def open_label_set(path: Path, check: bool = True) -> LabelSet:
     """The label set in a directory, or in the parent of its shards/; with check, every byte is verified against the manifest.
 
     Raises LabelSetError: not a label set, labelling unfinished, another version, a missing, changed or damaged shard.
     """
     folder = path.parent if path.name == SHARDS and (path.parent / MANIFEST).exists() else path
-    manifest = read_manifest(folder)
-    shards = []
-    for row in manifest["shards"]:
-        if Path(row["name"]).name != row["name"] or row["name"].startswith("."):
-            raise LabelSetError(
-                f"{folder / MANIFEST} names a shard outside its folder ({row['name']!r}); it was refused."
-            )
-        file = folder / SHARDS / row["name"]
-        shards.append(
-            ShardEntry(file, row["bytes"], row["sha256"], row["n_structures"], row["n_atoms"], row["n_products"])
-        )
-    labels = LabelSet(folder, manifest, tuple(shards))
+    labels = label_set_of(read_manifest(folder), folder)
     for shard in labels.shards if check else ():
         verify_shard(shard)
     return labels
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """manifest.json of a label set, after checking format and version. Raises LabelSetError."""
-    file = folder / MANIFEST
-    if not file.exists():
-        if (folder / "plan.json").exists():
-            raise LabelSetError(f"{folder} is not finished; run the `hdistill label` command that began it again.")
-        raise LabelSetError(f"{folder} is no label set: it has no {MANIFEST}. Make one with `hdistill label`.")
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise LabelSetError(f"{file} is larger than a manifest can be; it was refused.")
-    try:
-        manifest: dict[str, Any] = json.loads(file.read_bytes())
-        found, version = manifest["format"], manifest["version"]
-        if found == FORMAT and version == VERSION:
-            for row in manifest["shards"]:
-                str(row["name"]), str(row["sha256"]), int(row["bytes"]), int(row["n_structures"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise LabelSetError(f"{file} is damaged ({error!r}); restore it from its origin.") from error
-    if found != FORMAT:
-        raise LabelSetError(f"{file} says its format is {found!r}; '{FORMAT}' was wanted.")
-    if version != VERSION:
-        raise LabelSetError(
-            f"{folder} is a label set of version {version}; this hdistill reads version {VERSION}. "
-            "Install the hdistill that wrote it."
+def label_set_of(manifest: dict[str, Any], folder: Path) -> LabelSet:
+    """The label set that a manifest, checked already, describes, with its shards in a folder; nothing is read."""
+    shards = tuple(
+        ShardEntry(
+            path=folder / SHARDS / row["name"],
+            bytes=row["bytes"],
+            sha256=row["sha256"],
+            n_structures=row["n_structures"],
+            n_atoms_total=row["n_atoms"],
+            n_products=row["n_products"],
         )
-    return manifest
+        for row in manifest["shards"]
+    )
+    return LabelSet(folder, manifest, shards)
 
 
 def verify_shard(shard: ShardEntry) -> None:
-    """Size, then sha256, then schema, so that nothing of a changed file is interpreted. Raises LabelSetError."""
-    if not shard.path.exists():
-        raise LabelSetError(f"The shard {shard.path} is missing; restore it from its origin.")
-    size = shard.path.stat().st_size
-    if size != shard.bytes:
-        raise LabelSetError(f"{shard.path} has {size} bytes, {shard.bytes} were wanted; restore it from its origin.")
+    """Size, then sha256, then schema, so that nothing of a changed file is interpreted. Raises LabelSetError.
+
+    A symbolic link is followed (caches and data managers lay out files so), to a regular file of that size and sha256 only.
+    """
+    try:
+        found = shard.path.stat()
+    except (OSError, ValueError):
+        raise LabelSetError(f"The shard {shard.path} is missing; restore it from its origin.") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise LabelSetError(f"{shard.path} is no regular file; it was refused.")
+    if found.st_size != shard.bytes:
+        raise LabelSetError(
+            f"{shard.path} has {found.st_size} bytes, {shard.bytes} were wanted; restore it from its origin."
+        )
     if sha256_of(shard.path) != shard.sha256:
         raise LabelSetError(f"{shard.path} has changed: its sha256 is not the manifest's; restore it from its origin.")
     with open_shard(shard.path) as file:
-        if len(file["id"]) != shard.n_structures:
-            raise LabelSetError(
-                f"{shard.path} has {len(file['id'])} structures, the manifest says {shard.n_structures}."
-            )
+        _check_entry(shard, file)
+
+
+def _check_entry(shard: ShardEntry, file: OpenShard) -> None:
+    """The manifest's row of a shard against the shard: readers plan with the row alone."""
+    for name, said, found in (
+        ("structures", shard.n_structures, len(file["id"])),
+        ("atoms", shard.n_atoms_total, len(file["numbers"])),
+        ("Hessian products", shard.n_products, int(file["product_offsets"][-1])),
+    ):
+        if said != found:
+            raise LabelSetError(f"{shard.path} has {found} {name}, the manifest says {said}.")
 
 
 def verify(path: Path, advance: Callable[[], None] = lambda: None) -> LabelSet:
-    """Check every byte, every schema rule and every structure's id. Raises LabelSetError at the first thing that is wrong."""
-    from .shard import read_samples
+    """Check every byte, every value, every structure's id and every count of the manifest.
 
-    labels = open_label_set(path, check=False)
+    Raises LabelSetError at the first thing that is wrong.
+    """
+    from .recount import Recount
+
+    labels, recount = open_label_set(path, check=False), Recount()
     for shard in labels.shards:
         verify_shard(shard)
         with open_shard(shard.path) as file:
-            ids = [row.tobytes().hex() for row in file["id"][:]]
-        for stored, sample in zip(ids, read_samples(shard.path), strict=True):
-            if stored != sample.structure.id:
-                raise LabelSetError(f"{shard.path}: structure {stored} does not hash to its own id; restore the shard.")
+            recount.add(file, shard.path)
         advance()
-    counted = sum(shard.n_structures for shard in labels.shards)
-    if counted != labels.manifest["counts"]["n_structures"]:
-        raise LabelSetError(f"{path}: the shards hold {counted} structures, the manifest says otherwise.")
+    recount.check(labels.manifest, str(labels.path / MANIFEST))
     return labels
 
 
 def info(path: Path) -> dict[str, Any]:
-    """What `hdistill labels info` shows: counts, teacher, Hessian labels and bytes of a label set."""
+    """What `hdistill labels info` shows: counts, teacher, Hessian labels and bytes of a label set. Raises LabelSetError."""
     manifest = read_manifest(path.parent if path.name == SHARDS else path)
+    try:
+        return _info(manifest)
+    except KeyError as error:
+        raise LabelSetError(f"{path / MANIFEST} is damaged: it lacks {error}; restore it from its origin.") from error
+
+
+def _info(manifest: dict[str, Any]) -> dict[str, Any]:
     counts = manifest["counts"]
     return {
         "n_structures": counts["n_structures"],
@@ -172,6 +207,7 @@ def info(path: Path) -> dict[str, Any]:
         "preflight": manifest["preflight"],
         "subset": manifest["subset"],
         "licenses": manifest["licenses"],
+        "history": manifest.get("history", {}),
         "bytes": sum(shard["bytes"] for shard in manifest["shards"]),
         "n_shards": len(manifest["shards"]),
         "plan": manifest["plan"],

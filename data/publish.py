@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
@@ -17,14 +18,20 @@ def publish(path: Path, data: bytes, replace: bool = False) -> bool:
     An OSError (disk full, no permission) leaves no partial file behind. A crash leaves at most a hidden temporary sibling,
     which nothing reads.
     """
+    return publish_blocks(path, (data,), replace)
+
+
+def publish_blocks(path: Path, blocks: Iterable[bytes], replace: bool = False) -> bool:
+    """As `publish`, of data that comes in blocks; an exception raised where they come from leaves nothing behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            for block in blocks:
+                view = memoryview(block)
+                while view:
+                    view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -39,10 +46,14 @@ def publish(path: Path, data: bytes, replace: bool = False) -> bool:
     return won
 
 
-def sha256_of(path: Path) -> str:
-    """sha256 of a file, read in blocks."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def sha256_of(*paths: Path) -> str:
+    """sha256 of a file, or of several one after the other in the given order; read in blocks."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _claim(temporary: Path, path: Path) -> bool:

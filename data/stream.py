@@ -24,6 +24,7 @@ from .shard import Sample, read_samples
 BLOCK = 32  # samples
 WINDOW = 16384  # samples: 1.1 times the batch variance of a full permutation; fewer where they are large
 WINDOW_BYTES = 1 << 28
+GROUP_BYTES = 4 << 30  # of shards that an epoch reads from at a time: many enough to mix, few enough to keep on a disk
 CACHE_BYTES = 1 << 29  # more than a window, so that no block is decoded twice an epoch
 
 
@@ -34,6 +35,7 @@ class Block(NamedTuple):
     start: int
     stop: int
     members: tuple[int, ...]
+    shard: ShardEntry | None = None  # where the path may have to be fetched first
 
 
 class BlockCache:
@@ -48,7 +50,7 @@ class BlockCache:
         """The samples of a block, of all splits; read from its shard where they are not at hand."""
         key = (block.path, block.start)
         if key not in self._blocks:
-            samples = read_samples(block.path, block.start, block.stop)
+            samples = _read(block)
             size = sum(bytes_of(sample) for sample in samples)
             self._blocks[key] = samples, size
             self._bytes += size
@@ -57,6 +59,12 @@ class BlockCache:
                 self._bytes -= freed
         self._blocks.move_to_end(key)
         return self._blocks[key][0]
+
+
+def _read(block: Block) -> list[Sample]:
+    if block.shard is None:
+        return read_samples(block.path, block.start, block.stop)
+    return block.shard.use(lambda path: read_samples(path, block.start, block.stop))
 
 
 def n_samples(labels: LabelSet, split: str) -> int:
@@ -69,17 +77,18 @@ def shuffled(
 ) -> Iterator[Sample]:
     """The samples of a split without end, epoch after epoch, from sample number `start` (counted over all epochs) on.
 
-    Every epoch holds each sample once. A split without samples gives an empty stream.
+    Every epoch holds each sample once. A split without samples gives an empty stream. Of n readers, reader r takes every n-th
+    sample: islice(shuffled(..., start + r), 0, None, n); n may change whenever all have stopped at one count of samples.
     """
     cache = cache or BlockCache()
     blocks = blocks_of(labels, split)
     per_epoch = sum(len(block.members) for block in blocks)
-    window = window_blocks(labels)
+    window, groups = window_blocks(labels), shard_groups(labels)
     if per_epoch == 0:
         return
     for epoch in count(start // per_epoch):
         skip = start % per_epoch if epoch == start // per_epoch else 0
-        for block, member in islice(epoch_order(blocks, seed, epoch, labels.digest, window), skip, None):
+        for block, member in islice(epoch_order(blocks, seed, epoch, labels.digest, window, groups), skip, None):
             yield cache.samples(block)[member]
 
 
@@ -105,10 +114,21 @@ def window_blocks(labels: LabelSet) -> int:
     return int(np.clip(WINDOW_BYTES / each, BLOCK, WINDOW)) // BLOCK
 
 
-def epoch_order(blocks: list[Block], seed: int, epoch: int, digest: str, window: int) -> Iterator[tuple[Block, int]]:
-    """(block, member) of one epoch: blocks permuted, then samples within each window of `window` blocks."""
+def shard_groups(labels: LabelSet) -> int:
+    """In how many groups of shards an epoch passes over the set: one, unless it has more than GROUP_BYTES on disk."""
+    return max(1, -(-sum(shard.bytes for shard in labels.shards) // GROUP_BYTES))
+
+
+def epoch_order(
+    blocks: list[Block], seed: int, epoch: int, digest: str, window: int, groups: int = 1
+) -> Iterator[tuple[Block, int]]:
+    """(block, member) of one epoch: blocks permuted, then samples within each window of `window` blocks.
+
+    With several groups the shards are permuted and dealt out first, and the blocks of one group come after those of another: a
+    cache that holds a group fetches each shard once an epoch.
+    """
     generator = _generator(seed, epoch, digest)
-    order = generator.permutation(len(blocks))
+    order = _permuted(blocks, generator, groups)
     for first in range(0, len(order), window):
         yield from _shuffled_window([blocks[b] for b in order[first : first + window]], generator)
 
@@ -122,6 +142,16 @@ def bytes_of(sample: Sample) -> int:
     return 2000 + sum(array.nbytes for array in arrays if array is not None)
 
 
+def _permuted(blocks: list[Block], generator: np.random.Generator, groups: int) -> NDArray[np.int64]:
+    if groups == 1:
+        return generator.permutation(len(blocks))
+    shards = {path: number for number, path in enumerate(dict.fromkeys(block.path for block in blocks))}
+    place = generator.permutation(len(shards))  # of each shard in this epoch
+    group = np.array([place[shards[block.path]] * groups // len(shards) for block in blocks], np.int64)
+    order = generator.permutation(len(blocks))
+    return order[np.argsort(group[order], kind="stable")]
+
+
 def _shuffled_window(blocks: list[Block], generator: np.random.Generator) -> Iterator[tuple[Block, int]]:
     places = [(block, member) for block in blocks for member in block.members]
     for index in generator.permutation(len(places)):
@@ -132,7 +162,7 @@ def _blocks_of_shard(shard: ShardEntry, split: int) -> Iterator[Block]:
     belongs: NDArray[np.bool_] = shard.split == split
     for start in range(0, shard.n_structures, BLOCK):
         stop = min(start + BLOCK, shard.n_structures)
-        yield Block(shard.path, start, stop, tuple(np.flatnonzero(belongs[start:stop]).tolist()))
+        yield Block(shard.path, start, stop, tuple(np.flatnonzero(belongs[start:stop]).tolist()), shard)
 
 
 def _generator(seed: int, epoch: int, digest: str) -> np.random.Generator:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hdistill.data.errors import HDistillError
+from hdistill.data.errors import HDistillError, InputError, LabelSetError
 
 EXIT_STOPPED = 1
 EXIT_QUARANTINED = 3
@@ -35,6 +38,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         if ctx.parent is not None:
             return super().invoke(ctx)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _stop)
         try:
             return super().invoke(ctx)
         except HDistillError as error:
@@ -48,6 +53,11 @@ class Commands(click.Group):
         raise click.exceptions.Exit(EXIT_STOPPED)
 
 
+def _stop(*_: Any) -> None:
+    """A batch system at wall time says SIGTERM and waits a little: stop as with Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 PATH = click.Path(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
 
@@ -59,3 +69,28 @@ def say(message: str) -> None:
 
 def print_result(result: Any, as_json: bool, show: Callable[[Any], str]) -> None:
     click.echo(json.dumps(result) if as_json else show(result))
+
+
+def of_strangers(show: Callable[[Any], str]) -> Callable[[Any], str]:
+    """A table of what strangers may have written: no control characters reach the terminal, and what is missing or of another
+    type than the table wants is one sentence. Raises LabelSetError."""
+
+    def shown(result: Any) -> str:
+        try:
+            text = show(result)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise LabelSetError(f"The manifest lacks something to be shown here ({error!r}); use --json.") from error
+        return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+    return shown
+
+
+def parse_size(text: str, option: str) -> int:
+    """'8GB', '500 MiB' or a number of bytes, as bytes. Raises InputError that names the option."""
+    match = re.fullmatch(r"([0-9.]+)\s*([kKMGT]?)(i?)B?", text.strip())
+    try:
+        if match is None:
+            raise ValueError
+        return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " "))
+    except ValueError:
+        raise InputError(f"{option} was '{text}'; it takes a size such as 8GB or 500MiB.") from None

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hdistill.data.publish import publish
+from hdistill.data.shard import to_arrays
+from hdistill.data.shard_file import image, read_arrays
+from tests.data.samples import random_samples
 
 DATA = bytes(range(256)) * 64
 
@@ -45,6 +50,70 @@ def test_killed_at_any_step_the_file_is_absent_or_complete(
     assert not path.exists()
     assert publish(path, DATA)
     assert path.read_bytes() == DATA
+
+
+CALLS = ("open", "write", "fsync", "close", "link", "replace", "unlink")
+
+
+@pytest.mark.parametrize(("replaces", "hard_links"), [(False, True), (False, False), (True, True)])
+def test_killed_after_every_prefix_of_its_calls(tmp_path: Path, replaces: bool, hard_links: bool) -> None:
+    """A shard is published by a child that dies before its k-th call to the system, for every k; each write takes a part only.
+
+    What stands under the final name is the old file or the new one, and the next attempt completes it.
+    """
+    data = image(to_arrays(random_samples(sizes=(3, 2)), "compact"), {})
+    old = image(to_arrays(random_samples(sizes=(4,)), "compact"), {})
+    survived = 0
+    for k in range(100):
+        path = tmp_path / str(k) / "000000.h5"
+        path.parent.mkdir()
+        if replaces:
+            path.write_bytes(old)
+        if _dies_before_call(k, path, data, replaces, hard_links):
+            found = path.read_bytes() if path.exists() else None
+            assert found in ((old, data) if replaces else (None, data)), f"half a file after {k} calls"
+            assert found is None or len(read_arrays(path)[0]["id"]) in (1, 2)
+            left = [p.name for p in path.parent.iterdir() if p != path]
+            assert all(name.startswith(".") and name.endswith(".tmp") for name in left)
+            assert publish(path, data, replaces) == (replaces or found is None)
+        else:
+            survived += 1
+        assert path.read_bytes() == data
+        if survived:
+            assert k > 10
+            return
+    raise AssertionError("the child never came to its end")
+
+
+def _dies_before_call(k: int, path: Path, data: bytes, replaces: bool, hard_links: bool) -> bool:
+    child = os.fork()
+    if child == 0:
+        done = 0
+
+        def counted(name: str) -> Callable[..., Any]:
+            real = getattr(os, name)
+
+            def call(*args: Any, **kwargs: Any) -> Any:
+                nonlocal done
+                if done == k:
+                    os._exit(9)
+                done += 1
+                if name == "link" and not hard_links:
+                    raise OSError(errno.ENOTSUP, "no links here")
+                return real(args[0], bytes(args[1][:2000])) if name == "write" else real(*args, **kwargs)
+
+            return call
+
+        for name in CALLS:
+            setattr(os, name, counted(name))
+        try:
+            publish(path, data, replaces)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

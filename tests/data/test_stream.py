@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
 
 from hdistill.data import stream
 from hdistill.data.labelset import LabelSet, open_label_set
-from hdistill.data.shard import Sample
+from hdistill.data.shard import Sample, decode, read_samples
+from hdistill.data.shard_file import OpenShard, open_shard
 from hdistill.data.stream import BlockCache, blocks_of, in_order, n_samples, shuffled
 from tests.data.samples import random_samples, write_label_set
 
@@ -68,6 +71,95 @@ def test_any_start_goes_on_without_overlap_or_loss(labels: LabelSet, monkeypatch
     rng = np.random.default_rng(0)
     for start in (0, 1, 119, 120, 121, *rng.integers(0, 390, 30).tolist()):
         assert ids(list(islice(shuffled(labels, "train", 7, start), 10))) == whole[start : start + 10]
+
+
+def test_300_random_changes_of_readers_and_batches_lose_and_repeat_nothing(labels: LabelSet) -> None:
+    """An elastic run: at each resume another number of readers and another batch size. Its state is one count of samples.
+
+    Reader r of n takes every n-th sample from the r-th on; each has a cache and an opened label set of its own.
+    """
+    rng = np.random.default_rng(0)
+    n = n_samples(labels, "train")
+    caches = [BlockCache() for _ in range(8)]
+    opened = [open_label_set(labels.path) for _ in range(8)]
+    consumed, seen = 0, []
+    for _ in range(300):
+        readers, batch, steps = (int(rng.integers(low, high)) for low, high in ((1, 9), (1, 7), (1, 4)))
+        streams = [
+            islice(shuffled(opened[r], "train", 3, consumed + r, caches[r]), 0, None, readers) for r in range(readers)
+        ]
+        for _ in range(steps):
+            parts = [ids(list(islice(stream, batch))) for stream in streams]
+            seen += [parts[i % readers][i // readers] for i in range(readers * batch)]
+            consumed += readers * batch
+    assert seen == ids(list(islice(shuffled(labels, "train", 3, cache=caches[0]), consumed)))
+    assert consumed > 30 * n
+    for epoch in range(consumed // n):
+        assert len(set(seen[epoch * n : (epoch + 1) * n])) == n
+
+
+READS = {"quick": 10_000, "long": 100_000}
+
+
+def _reads(labels: LabelSet, reader: int, n: int, kept: OpenShard | None) -> list[tuple[int, int, int]]:
+    """(shard, structure, checksum of what was read) of n random reads of neighbours, through new files and an inherited one."""
+    rng = np.random.default_rng(reader)
+    found: list[tuple[int, int, int]] = []
+    while len(found) < n:
+        s = int(rng.integers(len(labels.shards)))
+        start = int(rng.integers(labels.shards[s].n_structures))
+        stop = min(start + int(rng.integers(1, 32)), labels.shards[s].n_structures)
+        inherit = s == 0 and kept is not None and rng.integers(2)
+        samples = decode(kept, start, stop) if inherit and kept else read_samples(labels.shards[s].path, start, stop)
+        found += [(s, start + i, _checksum(sample)) for i, sample in enumerate(samples)]
+    return found[:n]
+
+
+def _checksum(sample: Sample) -> int:
+    products = sample.labels.hessian
+    assert products is not None
+    arrays = (sample.structure.positions, sample.labels.forces, products.values, products.directions.signs)
+    return crc32(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays if array is not None))
+
+
+@pytest.mark.parametrize("n", [READS["quick"], pytest.param(READS["long"], marks=pytest.mark.long)])
+def test_no_read_is_wrong_in_any_process(samples: list[Sample], labels: LabelSet, n: int) -> None:
+    """Fork and spawn, 0, 1 and 4 workers, while the parent reads too; a forked worker also reads through the parent's open file."""
+    wanted = {
+        (s, i): _checksum(sample)
+        for s, shard in enumerate(labels.shards)
+        for i, sample in enumerate(read_samples(shard.path))
+    }
+    assert len(set(wanted.values())) == len(samples)
+    ways = [("none", 0), *((way, count) for way in ("fork", "spawn") for count in (1, 4))]
+    total = 0
+    with open_shard(labels.shards[0].path) as kept:
+        for way, workers in ways:
+            each = n // len(ways) // (workers + 1) + 1
+            jobs = [(labels, reader, each, kept if way == "fork" else None) for reader in range(1, workers + 1)]
+            if way == "none":
+                results = [_reads(labels, 0, each, kept)]
+            else:
+                with multiprocessing.get_context(way).Pool(
+                    workers, _inherit, (kept,) if way == "fork" else (None,)
+                ) as pool:
+                    waiting = pool.starmap_async(_reads_of_worker, [job[:3] for job in jobs], chunksize=1)
+                    results = [_reads(labels, 0, each, kept), *waiting.get(600)]
+            for rows in results:
+                total += len(rows)
+                assert all(wanted[s, i] == checksum for s, i, checksum in rows), (way, workers)
+    assert total >= n
+
+
+_INHERITED: list[OpenShard | None] = [None]
+
+
+def _inherit(kept: OpenShard | None) -> None:
+    _INHERITED[0] = kept
+
+
+def _reads_of_worker(labels: LabelSet, reader: int, n: int) -> list[tuple[int, int, int]]:
+    return _reads(labels, reader, n, _INHERITED[0])
 
 
 def test_the_order_does_not_depend_on_the_cache(labels: LabelSet) -> None:
