@@ -1,6 +1,6 @@
 """Structures in: every file that ASE reads, both SPICE layouts, and a built-in subset; one lazy stream of Structure.
 
-locate.py says what a --subset means; ase_files.py, spice.py and perovskites.py read; report.py counts what was taken.
+locate.py says what a --subset means; ase_files.py, spice.py, perovskites.py and label_sets.py read; report.py counts what was taken.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError, nearest
 from ..structure import Structure
-from . import ase_files, perovskites, spice
+from . import ase_files, label_sets, perovskites, spice
 from .locate import Located, SubsetRow, catalogue, locate
 from .report import Keys, SourceReport
 
@@ -57,7 +57,9 @@ def _read_one(one: Located, keys: Keys, report: SourceReport) -> Iterator[Struct
         yield from perovskites.read(one.options, report)
     for path in one.paths:
         report.files.append(str(path))
-        if one.reader == "ase":
+        if one.reader == "label set":
+            yield from label_sets.read(path.parent, report)
+        elif one.reader == "ase":
             yield from ase_files.read(path, one.index, keys, report)
         else:
             yield from spice.read(path, one.name, keys, report)

@@ -22,7 +22,7 @@ _SLICE = re.compile(r"-?\d+|(-?\d+)?:(-?\d+)?(:(\d+)?)?")
 class Located:
     """One --subset, found: which reader, its files in order, the slice of each file, the subset's own name or options."""
 
-    reader: Literal["ase", "spice", "perovskites"]
+    reader: Literal["ase", "spice", "perovskites", "label set"]
     paths: tuple[Path, ...] = ()
     index: slice = field(default_factory=lambda: slice(None))
     name: str = ""
@@ -48,6 +48,7 @@ def catalogue() -> list[SubsetRow]:
     paper = "P. Eastman et al., Sci. Data 10, 11 (2023); J. Chem. Theory Comput. 20, 8583 (2024)"
     return [
         SubsetRow("FILE", files, True, None, "unknown", ""),
+        SubsetRow("LABELS", "the structures of a label set, by its directory", True, None, "unknown", ""),
         SubsetRow("perovskites", built_in, False, perovskites.N_STRUCTURES, "MIT", ""),
         *(
             SubsetRow(f"spice:{name}", s.what, True, s.n_structures, "CC0-1.0", paper)
@@ -71,6 +72,8 @@ def locate(subset: str, data: Path | None = None) -> Located:
 
 
 def _located_files(text: str) -> Located:
+    if (manifest := Path(text).expanduser() / "manifest.json").is_file():
+        return Located("label set", (manifest,))
     path_text, index = _split_slice(text)
     paths = _expand(path_text)
     if not paths:
@@ -128,7 +131,7 @@ def _check_file(path: Path) -> None:
 def _nothing_called(text: str) -> str:
     """The sentence for a name that is neither a file nor a subset, with the nearest of both."""
     path = Path(text)
-    names = [row.name for row in catalogue()[1:]]
+    names = [row.name for row in catalogue()[2:]]
     if path.parent.is_dir():
         names += [str(path.parent / other.name) for other in path.parent.iterdir()]
     near = difflib.get_close_matches(text, names, n=1)

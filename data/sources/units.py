@@ -15,6 +15,26 @@ BOHR = 0.529177210903  # A, CODATA 2018
 NANOMETRE = 10.0  # A
 
 
+ENERGIES = {
+    "ev": 1.0,
+    "hartree": HARTREE,
+    "kcal/mol": 0.04336410390059322,
+    "kj/mol": 0.010364269574711573,
+}  # eV, CODATA 2018
+LENGTHS = {"a": 1.0, "angstrom": 1.0, "bohr": BOHR, "nm": NANOMETRE}  # A
+
+
+def parse_units(text: str) -> tuple[float, float]:
+    """'eV/A', 'hartree/bohr', 'kcal/mol/A', ... as one unit of energy in eV and one of length in A. Raises ValueError."""
+    energy, _, length = text.strip().lower().replace("\u00e5", "a").rpartition("/")
+    if energy not in ENERGIES or length not in LENGTHS:
+        raise ValueError(
+            f"'{text}' is no unit of energy over one of length; energies are eV, hartree, kcal/mol, kJ/mol, lengths A, bohr, nm, "
+            "as in hartree/bohr"
+        )
+    return ENERGIES[energy], LENGTHS[length]
+
+
 def stress_matrix(stress: Any) -> NDArray[np.float64]:
     """(3,3) eV/A^3 from ASE's Voigt order xx yy zz yz xz xy, from 9 numbers or from 3x3. Raises ValueError."""
     values = np.asarray(stress, np.float64)

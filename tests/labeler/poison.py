@@ -27,7 +27,9 @@ class Poison(LennardJones):
         if HANG in numbers:
             time.sleep(3600)
         if MEMORY in numbers:
-            raise MemoryError("out of memory while allocating 1 TB")
+            hoard = []
+            while True:  # really: until the limit of the process says no
+                hoard.append(np.ones(1 << 23))
         if NAN in numbers:
             self.results["forces"] = np.full((len(atoms), 3), np.nan)
         if EXIT in numbers:
@@ -47,3 +49,11 @@ class Swirl(LennardJones):
         super().calculate(atoms, properties, system_changes)
         x, y, _ = atoms.positions.T
         self.results["forces"] = self.results["forces"] + self.strength * np.stack([-y, x, 0 * x], axis=1)
+
+
+class Drifting(LennardJones):
+    """Lennard-Jones whose strength is read from outside: a teacher whose file was replaced under its name."""
+
+    def __init__(self, epsilon: float = 0.05) -> None:
+        found = float(os.environ.get("HDISTILL_TEST_EPSILON", epsilon))
+        super().__init__(sigma=2.5, epsilon=found, rc=8.0, smooth=True)

@@ -1,0 +1,48 @@
+"""The structures of a label set as a source: another teacher may label them, or the same one may label more of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..structure import Structure
+from .report import SourceReport
+
+if TYPE_CHECKING:
+    from ..shard import Sample
+
+AT_ONCE = 1024  # structures that are decoded together
+
+
+def read(folder: Path, report: SourceReport) -> Iterator[Structure]:
+    """Every structure with group, info and reference labels as they are stored. Raises LabelSetError."""
+    from ..labelset import open_label_set
+
+    for shard in open_label_set(folder).shards:
+        for sample in without_products(shard.path):
+            report.n_read += 1
+            report.take("group", "label set")
+            yield sample.structure
+
+
+def stored_ids(folder: Path) -> Iterator[bytes]:
+    """The id of every structure, 16 bytes. Raises LabelSetError."""
+    from ..labelset import open_label_set
+    from ..shard_file import open_shard
+
+    for shard in open_label_set(folder, check=False).shards:
+        with open_shard(shard.path) as file:
+            ids = file["id"][:]
+        yield from (row.tobytes() for row in ids)
+
+
+def without_products(shard: Path) -> Iterator[Sample]:
+    """The samples of a shard without their Hessian products, which are not even read."""
+    from ..shard import decode
+    from ..shard_file import open_shard
+
+    with open_shard(shard) as file:
+        arrays = {name: file[name][()] for name in file if not name.startswith("hessian_")}
+    for start in range(0, len(arrays["id"]), AT_ONCE):
+        yield from decode(arrays, start, min(start + AT_ONCE, len(arrays["id"])))

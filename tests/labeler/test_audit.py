@@ -1,0 +1,200 @@
+"""An audit agrees with an honest set, and names what was changed in one whose hashes were made to fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from click.testing import CliRunner
+
+from hdistill.data.errors import InputError, LabelSetError, TeacherError
+from hdistill.data.labelset import open_label_set, read_manifest
+from hdistill.data.shard_file import Arrays, image, read_arrays
+from hdistill.labeler import environments
+from hdistill.labeler.audit import AuditSettings, audit, draw_samples
+from hdistill.labeler.plan import LabelSettings
+from tests.labeler.conftest import clusters, write_extxyz
+from tests.labeler.quickly import label_quickly
+
+ALL = AuditSettings(n=100)
+
+
+def silent(_: str) -> None: ...
+
+
+def forge(folder: Path, out: Path, change: Callable[[Arrays], Arrays]) -> Path:
+    """The set with other arrays in its first shard, and every hash in the manifest made to fit."""
+    shutil.copytree(folder, out)
+    manifest = read_manifest(out)
+    row = manifest["shards"][0]
+    old = out / "shards" / row["name"]
+    arrays, attributes = read_arrays(old)
+    kept = {key: value for key, value in attributes.items() if key == "plan"}
+    data = image(change(dict(arrays)), kept)
+    old.unlink()
+    sha256 = hashlib.sha256(data).hexdigest()
+    row |= {"name": f"00000-{sha256[:8]}.h5", "sha256": sha256, "bytes": len(data)}
+    (out / "shards" / row["name"]).write_bytes(data)
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    return out
+
+
+@pytest.fixture(scope="module", params=["rows:3"])
+def honest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("honest")
+    # Closer than argon likes: forces and Hessians of a size that tolerances are made for.
+    structures = clusters(12)
+    for atoms in structures:
+        atoms.positions *= 0.85
+    source = write_extxyz(folder / "argon.xyz", structures)
+    settings = LabelSettings("lennard-jones", (str(source),), hessian=request.param, dtype="float64", codec="exact")
+    return label_quickly(settings, folder / "labels")
+
+
+def test_an_honest_set_agrees(honest: Path) -> None:
+    result = audit(honest, AuditSettings(n=5), say=silent)
+    assert result["agrees"]
+    assert result["n"] == 5
+    assert set(result["quantities"]) == {"energy", "forces", "products"}
+    for row in result["quantities"].values():
+        assert row["n"] == 5
+        assert row["worst"] < row["allowed"] / 10
+    labels = open_label_set(honest)
+    first, again, other = ([s.structure.id for s in draw_samples(labels, 5, seed)] for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def one(name: str, by: float, at: int = 0) -> Callable[[Arrays], Arrays]:
+    """A change of one element of one array."""
+
+    def change(arrays: Arrays) -> Arrays:
+        array = arrays[name].copy()
+        array.reshape(-1)[at] += by
+        return arrays | {name: array}
+
+    return change
+
+
+def test_what_was_changed_is_named(honest: Path, tmp_path: Path) -> None:
+    """The energy of the first structure, a force of the second, a product of the third: each by very little."""
+
+    def change(arrays: Arrays) -> Arrays:
+        force = 3 * int(arrays["atom_offsets"][1])
+        value = int((3 * np.diff(arrays["atom_offsets"]) * np.diff(arrays["product_offsets"]))[:2].sum())
+        for step in (one("energy", 0.001), one("forces", 0.002, force), one("hessian_values", 0.01, value)):
+            arrays = step(arrays)
+        return arrays
+
+    forged = forge(honest, tmp_path / "forged", change)
+    ids = [row.tobytes().hex() for row in read_arrays(next((forged / "shards").iterdir()))[0]["id"]]
+    result = audit(forged, ALL, say=silent)
+    assert not result["agrees"]
+    for quantity, culprit in zip(("energy", "forces", "products"), ids, strict=False):
+        row = result["quantities"][quantity]
+        assert row["n_outside"] == 1
+        assert row["id"] == culprit
+        assert row["worst"] > row["allowed"]
+
+
+def test_products_of_other_directions_are_noticed(honest: Path, tmp_path: Path) -> None:
+    def other_rows(arrays: Arrays) -> Arrays:
+        return arrays | {"hessian_coordinate": (arrays["hessian_coordinate"] + 1) % 9}
+
+    result = audit(forge(honest, tmp_path / "forged", other_rows), AuditSettings(n=4), say=silent)
+    assert result["quantities"]["products"]["n_outside"] == 4
+    assert result["quantities"]["forces"]["n_outside"] == 0
+
+
+def test_a_manifest_cannot_widen_the_tolerance(honest: Path, tmp_path: Path) -> None:
+    forged = forge(honest, tmp_path / "forged", one("hessian_values", 1.0))
+    manifest = read_manifest(forged)
+    manifest["hessian"]["codec_error_max"] = 1e9
+    (forged / "manifest.json").write_text(json.dumps(manifest))
+    assert not audit(forged, ALL, say=silent)["agrees"]
+
+
+def test_the_command_says_so_and_exits_with_it(honest: Path, tmp_path: Path) -> None:
+    from hdistill.pipelines.cli import main
+
+    good = CliRunner().invoke(main, ["labels", "audit", str(honest), "--n", "3"])
+    assert good.exit_code == 0
+    assert "All 3 structures agree with lennard-jones" in good.output
+    forged = forge(honest, tmp_path / "forged", one("energy", 0.5))
+    bad = CliRunner().invoke(main, ["labels", "audit", str(forged), "--n", "100", "--json"])
+    assert bad.exit_code == 1
+    assert json.loads(bad.stdout)["agrees"] is False
+
+
+def test_a_shard_that_is_not_the_manifests_is_not_audited(honest: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(honest, tmp_path / "broken")
+    shard = next((broken / "shards").iterdir())
+    data = bytearray(shard.read_bytes())
+    data[-10] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(LabelSetError):
+        audit(broken, ALL, say=silent)
+
+
+def test_another_teacher_is_refused_and_another_version_is_said(honest: Path, tmp_path: Path) -> None:
+    def claim(name: str, **changed: object) -> Path:
+        copy = shutil.copytree(honest, tmp_path / name)
+        manifest = read_manifest(copy)
+        manifest["teacher"] |= changed
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        return copy
+
+    with pytest.raises(TeacherError, match="weights_sha256 was abab"):
+        audit(claim("weights", weights_sha256="ab" * 32), ALL, say=silent)
+    said: list[str] = []
+    old = claim("old", versions={"numpy": "1.0.0"})
+    assert audit(old, AuditSettings(n=1), say=said.append)["agrees"]
+    assert any("numpy was 1.0.0, here it is" in line for line in said)
+    with pytest.raises(InputError, match="no teacher that could be asked"):
+        audit(claim("reference", family="reference"), ALL, say=silent)
+    with pytest.raises(InputError, match="--n was 0"):
+        audit(honest, AuditSettings(n=0), say=silent)
+
+
+def test_arguments_of_the_teacher_are_in_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A calculator with another strength than its default is asked with that strength."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    source = write_extxyz(tmp_path / "few.xyz", clusters(3))
+    settings = LabelSettings(
+        "ase:tests.labeler.poison.Drifting", (str(source),), hessian="probes:1", arguments=("epsilon=0.07",)
+    )
+    labels = label_quickly(settings, tmp_path / "labels")
+    assert read_manifest(labels)["teacher"]["arguments"] == {"epsilon": 0.07}
+    assert audit(labels, ALL, say=silent)["agrees"]
+    manifest = read_manifest(labels)
+    manifest["teacher"]["arguments"] = {}
+    (labels / "manifest.json").write_text(json.dumps(manifest))
+    assert not audit(labels, ALL, say=silent)["agrees"]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(environments.find("torchani") is None, reason="torchani is not installed")
+def test_a_real_teacher_in_single_precision(tmp_path: Path) -> None:
+    molecules = [molecule(name) for name in ("H2O", "CH4", "NH3")]
+    for number, atoms in enumerate(molecules):
+        atoms.rattle(0.05, seed=number)
+    source = write_extxyz(tmp_path / "few.xyz", molecules)
+    settings = LabelSettings("ani-1x", (str(source),), hessian="probes:2")
+    labels = label_quickly(settings, tmp_path / "labels")
+    result = audit(labels, replace(ALL, seed=3), say=silent)
+    assert result["agrees"]
+    assert result["quantities"]["products"]["n"] == 3
+
+    def turned(arrays: Arrays) -> Arrays:
+        return arrays | {"forces": -arrays["forces"]}
+
+    lies = audit(forge(labels, tmp_path / "forged", turned), ALL, say=silent)
+    assert not lies["agrees"]
+    assert lies["quantities"]["forces"]["n_outside"] == 3
+    assert np.isfinite(lies["quantities"]["forces"]["worst"])
