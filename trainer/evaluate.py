@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hdistill.data.cache import ShardCache
 from hdistill.data.errors import InputError, nearest
-from hdistill.data.labelset import LabelSet, open_label_set
+from hdistill.data.labelset import LabelSet
 from hdistill.data.progress import progress as progress_bar
+from hdistill.data.remote import open_labels
 from hdistill.data.schema import SPLITS
 from hdistill.data.shard import Sample
 from hdistill.data.stream import in_order, n_samples
@@ -43,13 +45,20 @@ class Errors:
 
 
 def evaluate_student(
-    run: Path, labels: Path, split: str = "test", device: str = "cpu", progress: bool = False
+    run: Path,
+    labels: Path | str,
+    split: str = "test",
+    device: str = "cpu",
+    progress: bool = False,
+    cache: ShardCache | None = None,
 ) -> dict[str, Any]:
     """The errors of a run's student on one split of a label set, against the kind of targets it was fitted to.
 
+    labels: a folder or an address; the shards of an address are read through the cache.
+
     Structures with an element the student was not trained on are left out and counted. Raises InputError where nothing is left.
     """
-    student, label_set = load_student(run, device), open_label_set(labels)
+    student, label_set = load_student(run, device), open_labels(labels, cache)
     samples = samples_of(label_set, split)
     known = (s for s in samples if not student.card.references.unknown(s.structure.numbers))
     kind: TargetKind = student.card.settings["targets"]
@@ -79,7 +88,7 @@ def samples_of(labels: LabelSet, split: str) -> Iterator[Sample]:
         raise InputError(f"There is no split '{split}'; there are {', '.join(SPLITS)}.{nearest(split, SPLITS)}")
     if n_samples(labels, split) == 0:
         counts = ", ".join(f"{name} {n_samples(labels, name)}" for name in SPLITS)
-        raise InputError(f"Split '{split}' of {labels.path} is empty (structures: {counts}); choose another one.")
+        raise InputError(f"Split '{split}' of {labels.name} is empty (structures: {counts}); choose another one.")
     return in_order(labels, split)
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from hdistill.data.cache import ShardCache
 from hdistill.data.errors import HDistillError
-from hdistill.data.labelset import open_label_set
 from hdistill.data.progress import progress as progress_bar
+from hdistill.data.remote import open_labels, remarks as remarks_on
 from hdistill.data.shard import Sample
 from hdistill.data.stream import shuffled
 
@@ -53,13 +54,17 @@ class FitResult:
     validation: dict[str, Any]
 
 
-def fit(labels: Path, out: Path, settings: FitSettings, progress: bool = True) -> FitResult:
+def fit(
+    labels: Path | str, out: Path, settings: FitSettings, progress: bool = True, cache: ShardCache | None = None
+) -> FitResult:
     """Fit a student to the training split of a label set; the best by validation is kept in the folder `out`.
+
+    labels: a folder or an address (s3://, gs://, hf://, http(s)://), whose shards are read through the cache.
 
     The same call on the same folder goes on where it stopped (Ctrl-C, kill) and on a CPU gives the same losses, bit for bit;
     with more steps it goes on from its end. Raises LabelSetError, PlanMismatch, InputError; KeyboardInterrupt once all is saved.
     """
-    label_set = open_label_set(labels)
+    label_set = open_labels(labels, cache)
     task = task_of(label_set, settings)
     state = _fresh_state(task, settings)
     claim(out, settings, label_set)
@@ -105,9 +110,9 @@ def _fresh_state(task: Task, settings: FitSettings) -> TrainState:
 
 def _remarks(task: Task, settings: FitSettings) -> list[str]:
     """What a user should know before waiting for a fit."""
-    remarks = []
+    remarks = remarks_on(task.labels)
     if settings.hessian_weight > 0 and not task.has_products:
-        remarks.append(f"{task.labels.path} has no Hessian products: fitting energies and forces only.")
+        remarks.append(f"{task.labels.name} has no Hessian products: fitting energies and forces only.")
     if task.underdetermined:
         remarks.append(
             "The compositions of the training split do not tell the reference energies of all elements apart: "

@@ -76,14 +76,14 @@ def statistics_of(labels: LabelSet, kind: TargetKind) -> Statistics:
 
     Raises InputError where the training split is empty or lacks the reference labels asked for.
     """
-    rows = [_read_shard(shard.path, kind) for shard in labels.shards]
+    rows = [shard.use(lambda path: _read_shard(path, kind)) for shard in labels.shards]
     counts, energies, squares = (np.concatenate(columns) for columns in zip(*rows, strict=True)) if rows else _NOTHING
     if len(energies) == 0:
-        raise InputError(f"{labels.path} has no structure in its train split, so there is nothing to fit to.")
+        raise InputError(f"{labels.name} has no structure in its train split, so there is nothing to fit to.")
     n_lacking = int((np.isnan(energies) | np.isnan(squares)).sum())
     if n_lacking:
         raise InputError(
-            f"targets was 'reference', but {n_lacking} of the {len(energies)} training structures of {labels.path} came "
+            f"targets was 'reference', but {n_lacking} of the {len(energies)} training structures of {labels.name} came "
             "without energies or forces of their own; use targets 'teacher'."
         )
     elements = np.flatnonzero(counts.sum(axis=0))

@@ -40,7 +40,7 @@ class Log(Protocol):
 def claim(run: Path, settings: FitSettings, labels: LabelSet) -> None:
     """Make the folder this fit's own, or see that it already is. Raises PlanMismatch where it belongs to something else."""
     file = run / SETTINGS
-    wanted = {"settings": settings.as_json(), "label_set": labels.digest, "labels": str(labels.path)}
+    wanted = {"settings": settings.as_json(), "label_set": labels.digest, "labels": labels.name}
     if not file.exists() and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise PlanMismatch(f"{run} holds something that is no fit (it has no {SETTINGS}); give another -o folder.")
     if file.exists():
@@ -51,7 +51,7 @@ def claim(run: Path, settings: FitSettings, labels: LabelSet) -> None:
 def _check_same(run: Path, found: Mapping[str, Any], settings: FitSettings, labels: LabelSet) -> None:
     if found["label_set"] != labels.digest:
         raise PlanMismatch(
-            f"{run} was fitted to another label set ({found['labels']}, {found['label_set'][:12]}) than {labels.path} "
+            f"{run} was fitted to another label set ({found['labels']}, {found['label_set'][:12]}) than {labels.name} "
             f"({labels.digest[:12]}); give another -o folder."
         )
     for name in (f.name for f in fields(FitSettings)):
