@@ -24,23 +24,40 @@ if TYPE_CHECKING:
 
 
 def products_by_autograd(
-    forces: torch.Tensor, positions: torch.Tensor, vectors: torch.Tensor, create_graph: bool = False
+    forces: torch.Tensor,
+    positions: torch.Tensor,
+    vectors: torch.Tensor,
+    create_graph: bool = False,
+    batched_elements: int = 0,
 ) -> torch.Tensor:
     """v . H for K vectors, by reverse differentiation of forces that kept their graph.
 
     forces (A,3), positions (A,3) leaf, vectors (K,A,3) -> (K,A,3) eV/A^2. Structures of one batch do not interact, so one
     backward pass gives one product for every structure in it. create_graph: the products will be differentiated in turn.
+    batched_elements: how many elements of the vectors may share one pass that is vectorised over them, which holds its
+    intermediate results for all of them; where two vectors are more, each has a pass of its own. What is faster is for the
+    model to know (benchmarks/batched_products.py); it is decided by sizes alone, so that the same batch gives the same bits.
     """
     import torch
 
-    products = []
-    for vector in vectors:
+    def pulled_back(cotangents: torch.Tensor, batched: bool) -> torch.Tensor:
         (gradient,) = torch.autograd.grad(
-            forces, positions, vector, retain_graph=True, create_graph=create_graph, allow_unused=True
+            forces,
+            positions,
+            cotangents,
+            retain_graph=True,
+            create_graph=create_graph,
+            allow_unused=True,
+            is_grads_batched=batched,
         )
         # None: forces that do not depend on the positions at all, H = 0
-        products.append(torch.zeros_like(positions) if gradient is None else -gradient)
-    return torch.stack(products) if products else torch.zeros_like(vectors)
+        return torch.zeros_like(cotangents) if gradient is None else -gradient
+
+    at_once = min(len(vectors), batched_elements // max(1, forces.numel()))
+    if at_once < 2:
+        products = [pulled_back(vector, batched=False) for vector in vectors]
+        return torch.stack(products) if products else torch.zeros_like(vectors)
+    return torch.cat([pulled_back(some, batched=True) for some in torch.split(vectors, at_once)])
 
 
 def products_by_differences(

@@ -83,17 +83,27 @@ class Directions:
 
 @dataclass(frozen=True, eq=False)
 class HessianProducts:
-    """values (K,N,3) eV/A^2: row k is v_k . H, the product of direction k with the Hessian."""
+    """values (K,N,3) eV/A^2: row k is v_k . H, the product of direction k with the Hessian.
+
+    n_computed is how many of them the teacher was asked for, where the symmetry of a crystal gave the others.
+    """
 
     directions: Directions
     values: Float
+    n_computed: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What a teacher says of one structure: energy eV, forces (N,3) eV/A, stress (3,3) eV/A^3 or None, products or None."""
+    """What a teacher says of one structure: energy eV, forces (N,3) eV/A, stress (3,3) eV/A^3 or None, products or None.
+
+    If asked for: atom_energies (N,) eV, which add up to the energy, and node_features (N,D), which do not change when the
+    structure is turned or moved; what they are is the teacher's affair.
+    """
 
     energy: float
     forces: Float
     stress: Float | None = None
     hessian: HessianProducts | None = None
+    atom_energies: NDArray[np.float64] | None = None
+    node_features: Float | None = None

@@ -67,6 +67,9 @@ def labels_problem(labels: Labels, conservative: bool) -> str | None:
         return "the teacher's energy or forces are not finite"
     if labels.stress is not None and not np.isfinite(labels.stress).all():
         return "the teacher's stress is not finite"
+    for signal, name in ((labels.atom_energies, "atom energies"), (labels.node_features, "node features")):
+        if signal is not None and not np.isfinite(signal).all():
+            return f"the teacher's {name} are not finite"
     largest = float(np.abs(labels.forces).max())
     if largest > MAX_FORCE:
         return f"a force is {largest:.3g} eV/A, more than {MAX_FORCE:.0f}"

@@ -113,6 +113,10 @@ def pack_labels(labels: Sequence[Labels]) -> Message:
             arrays[f"stress {index}"] = x.stress
         if x.hessian is not None:
             arrays[f"products {index}"] = x.hessian.values
+        if x.atom_energies is not None:
+            arrays[f"atom energies {index}"] = x.atom_energies
+        if x.node_features is not None:
+            arrays[f"node features {index}"] = x.node_features
     return {"n_labels": len(labels)}, arrays
 
 
@@ -124,6 +128,8 @@ def unpack_labels(header: Mapping[str, Any], arrays: Arrays, directions: Sequenc
             forces=arrays[f"forces {index}"],
             stress=arrays.get(f"stress {index}"),
             hessian=None if wanted is None else HessianProducts(wanted, arrays[f"products {index}"]),
+            atom_energies=arrays.get(f"atom energies {index}"),
+            node_features=arrays.get(f"node features {index}"),
         )
         for index, wanted in enumerate(directions[: header["n_labels"]])
     ]

@@ -20,8 +20,8 @@ from hdistill.data.errors import TeacherError, nearest
 from hdistill.data.hessian import products_by_differences
 from hdistill.data.structure import Directions, HessianProducts, Labels, Structure
 
-from ..catalogue import entry
-from .contract import TeacherInfo, TeacherRequest, check_elements, versions_of
+from .about import describe
+from .contract import TeacherRequest, check_elements, check_no_task, check_signals, check_sums
 
 STEP = {"float64": 1e-3, "float32": 5e-3}  # A; the request says how precise the calculator's forces are
 ENERGY_STEP = 5e-3  # A
@@ -34,33 +34,21 @@ ELEMENTS = tuple(range(1, 119))  # a calculator does not say what it knows
 
 class AnyCalculator:
     def __init__(self, request: TeacherRequest):
-        if request.task is not None:
-            raise TeacherError(
-                f"{request.name} has no tasks to choose from, but '{request.task}' was asked for; leave --task out."
-            )
+        check_no_task(request)
+        self.request = request
         self.calculator = _build(request)
         self.offers = tuple(getattr(self.calculator, "implemented_properties", ()))
+        check_signals(request, atom_energies="energies" in self.offers, node_features=False)
         self.step = STEP[request.dtype]
         self.checked = False
-        about = entry(request.name)
         package = request.model.partition(".")[0]
-        self.info = TeacherInfo(
-            name=request.name,
-            family="ase",
-            task=None,
-            dtype=request.dtype,
-            device=request.device,
-            elements=ELEMENTS,
-            conservative=True,  # until the check says otherwise
+        self.info = describe(
+            request,
+            ELEMENTS,
+            ("ase", *metadata.packages_distributions().get(package, [])),
             has_stress="stress" in self.offers,
             hessian_method="central differences",
-            weights_sha256=None,
-            weights_license=about.weights_license,
-            license_class=about.license_class,
-            level_of_theory=about.level_of_theory,
-            citation=about.citation,
-            versions=versions_of("ase", *metadata.packages_distributions().get(package, [])),
-        )
+        )  # conservative until the check says otherwise
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
         check_elements(structures, ELEMENTS, self.info.name)
@@ -74,7 +62,10 @@ class AnyCalculator:
         energy, forces = self._energy(atoms), np.array(atoms.get_forces())
         stress = atoms.get_stress(voigt=False) if self.info.has_stress and structure.pbc.all() else None
         products = None if directions is None else HessianProducts(directions, self._products(structure, directions))
-        return Labels(energy, forces, stress, products)
+        per_atom = np.array(atoms.get_potential_energies(), np.float64) if self.request.atom_energies else None
+        labels = Labels(energy, forces, stress, products, per_atom)
+        check_sums([structure], [labels])
+        return labels
 
     def _products(self, structure: Structure, directions: Directions) -> np.ndarray:
         """v . H of each direction (K,N,3) eV/A^2."""

@@ -1,7 +1,8 @@
 """CHGNet (chgnet): models 0.3.0 and r2scan, whose weights come with the package.
 
 The package's graph of a structure is kept for what is bonded to what; its geometry, which the package rounds to float32, is
-rebuilt from a positions leaf. Deng et al., Nat. Mach. Intell. 5, 1031 (2023).
+rebuilt from a positions leaf. Atom energies hold the elements' reference energies (the package's composition model); node features
+are the 64 of an atom after the last convolution and its norm. Deng et al., Nat. Mach. Intell. 5, 1031 (2023).
 """
 
 from __future__ import annotations
@@ -19,8 +20,15 @@ from pymatgen.core import Lattice, Structure as PymatgenStructure
 from hdistill.data.errors import TeacherError
 from hdistill.data.structure import Directions, Labels, Structure
 
-from ..catalogue import entry
-from .contract import Evaluation, TeacherInfo, TeacherRequest, check_elements, label_by_autograd, sha256_of, versions_of
+from .about import describe
+from .contract import (
+    Evaluation,
+    TeacherRequest,
+    check_elements,
+    check_no_task,
+    check_signals,
+    label_by_autograd,
+)
 
 # The embedding has 94 rows, but these elements were not in the training data: their rows still have their random initial
 # values (equal in both checkpoints), and r2scan has no reference energy for them.
@@ -30,10 +38,9 @@ Array = np.ndarray
 
 class CHGNetTeacher:
     def __init__(self, request: TeacherRequest):
-        if request.task is not None:
-            raise TeacherError(
-                f"{request.name} has no tasks to choose from, but '{request.task}' was asked for; leave --task out."
-            )
+        check_no_task(request)
+        self.request = request
+        self.features: list[torch.Tensor] = []  # what entered the readout, of the last batch
         self.dtype = getattr(torch, request.dtype)
         self.device = torch.device(request.device)
         model = CHGNet.load(model_name=request.model, use_device=request.device, verbose=False)
@@ -43,24 +50,14 @@ class CHGNetTeacher:
         # common in crystals, loses digits in float32 (SrTiO3: products wrong by 3e-3 of 36 eV/A^2, so only by 4e-4).
         self.model.bond_basis_expansion.double()
         self.model.angle_basis_expansion.double()
+        self.model.mlp.register_forward_pre_hook(lambda module, given: self.features.append(given[0]))
+        check_signals(request, atom_energies=self.model.mlp_first, node_features=self.model.mlp_first)
         weights = Path(chgnet.__file__).parent / "pretrained" / request.model
-        about = entry(request.name)
-        self.info = TeacherInfo(
-            name=request.name,
-            family="chgnet",
-            task=None,
-            dtype=request.dtype,
-            device=request.device,
-            elements=tuple(z for z in range(1, 95) if z not in UNTRAINED[request.model]),
-            conservative=True,
-            has_stress=True,
-            hessian_method="autograd",
-            weights_sha256=sha256_of(*sorted(weights.glob("*.pth.tar"))),
-            weights_license=about.weights_license,
-            license_class=about.license_class,
-            level_of_theory=about.level_of_theory,
-            citation=about.citation,
-            versions=versions_of("chgnet", "pymatgen", "torch"),
+        self.info = describe(
+            request,
+            [z for z in range(1, 95) if z not in UNTRAINED[request.model]],
+            ("chgnet", "pymatgen", "torch"),
+            sorted(weights.glob("*.pth.tar")),
         )
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
@@ -81,12 +78,24 @@ class CHGNetTeacher:
         vector = positions[i] - positions[j] - tensor(bonds["shift"])
         vector = vector + torch.einsum("ea,eab->eb", vector, strain[owner[i]])
         numbers = tensor(np.concatenate([s.numbers for s in structures]), torch.long)
-        per_atom = self.model._compute(self._graph(vector, bonds, numbers, owner))["e"]
-        energy = per_atom * tensor(sizes) + self._reference(numbers, owner, len(structures))
+        self.features.clear()
+        found = self.model._compute(
+            self._graph(vector, bonds, numbers, owner), return_site_energies=self.request.atom_energies
+        )
+        reference = self.model.composition_model.fc.weight.view(-1).double()[numbers - 1]  # of each atom
+        total = torch.zeros(len(structures), dtype=torch.float64, device=self.device).index_add(0, owner, reference)
+        energy = found["e"] * tensor(sizes) + total
         gradient, virial = torch.autograd.grad(energy.sum(), (positions, strain), create_graph=True)
         volume = tensor(np.array([abs(np.linalg.det(s.cell)) or 1.0 for s in structures]))
         stress = 0.5 * (virial + virial.transpose(1, 2)) / volume[:, None, None]
-        return Evaluation(energy, -gradient.to(self.dtype), positions, stress.to(self.dtype))
+        return Evaluation(
+            energy,
+            -gradient.to(self.dtype),
+            positions,
+            stress.to(self.dtype),
+            torch.cat(found["site_energies"]).double() + reference if self.request.atom_energies else None,
+            self.features[0] if self.request.node_features else None,
+        )
 
     def _graph(
         self, vector: torch.Tensor, bonds: dict[str, Array], numbers: torch.Tensor, owner: torch.Tensor
@@ -153,12 +162,6 @@ class CHGNetTeacher:
             n_directed += len(pairs)
             n_undirected += len(graph.undirected2directed)
         return {name: np.concatenate(arrays) for name, arrays in found.items()}
-
-    def _reference(self, numbers: torch.Tensor, owner: torch.Tensor, n_structures: int) -> torch.Tensor:
-        """Sum of the elements' reference energies (B,) eV: the package's composition model."""
-        per_element = self.model.composition_model.fc.weight.view(-1).double()
-        energy = torch.zeros(n_structures, dtype=torch.float64, device=self.device)
-        return energy.index_add(0, owner, per_element[numbers - 1])
 
 
 load = CHGNetTeacher

@@ -7,11 +7,8 @@ This file and the adapters may use only what a teacher's own environment has: nu
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -22,6 +19,8 @@ from hdistill.data.structure import Directions, HessianProducts, Labels, Structu
 
 if TYPE_CHECKING:
     import torch
+
+SUM_TOLERANCE = 1e-5  # of the sum of |atom energy|: float32
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class TeacherRequest:
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
     arguments: dict[str, Any] = field(default_factory=dict)  # keyword arguments for ase:module.Class
+    atom_energies: bool = False  # wanted besides energy, forces and products
+    node_features: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,19 +78,28 @@ class Evaluation:
     """A batch of structures after one force evaluation; A atoms, flat, in the order of the structures.
 
     energy (B,) eV; forces (A,3) eV/A, connected by a graph to positions (A,3), a leaf that requires grad;
-    stress (B,3,3) eV/A^3 in ASE's sign, or None; only the rows of structures periodic in all directions are read.
+    stress (B,3,3) eV/A^3 in ASE's sign, or None; only the rows of structures periodic in all directions are read;
+    atom_energies (A,) eV and node_features (A,D) where they were asked for.
     """
 
     energy: torch.Tensor
     forces: torch.Tensor
     positions: torch.Tensor
     stress: torch.Tensor | None = None
+    atom_energies: torch.Tensor | None = None
+    node_features: torch.Tensor | None = None
 
 
 def label_by_autograd(
-    evaluation: Evaluation, structures: Sequence[Structure], directions: Sequence[Directions | None]
+    evaluation: Evaluation,
+    structures: Sequence[Structure],
+    directions: Sequence[Directions | None],
+    batched_elements: int = 0,
 ) -> list[Labels]:
-    """Labels from one evaluated batch. Slot k of the products serves the k-th direction of every structure at once."""
+    """Labels from one evaluated batch. Slot k of the products serves the k-th direction of every structure at once.
+
+    batched_elements: see products_by_autograd. Raises TeacherError where atom energies do not add up to the energy.
+    """
     sizes = [s.n_atoms for s in structures]
     stops = np.cumsum(sizes)
     starts = stops - sizes
@@ -100,19 +110,45 @@ def label_by_autograd(
             vectors[: len(wanted), start:stop] = wanted.vectors(int(stop - start))
     forces = evaluation.forces
     cotangents = forces.new_tensor(vectors) if n_products else forces.new_zeros((0, *forces.shape))
-    products = products_by_autograd(forces, evaluation.positions, cotangents).detach().cpu().numpy()
-    energy = evaluation.energy.detach().double().cpu().numpy()
-    force = forces.detach().cpu().numpy()
-    stress = None if evaluation.stress is None else evaluation.stress.detach().cpu().numpy()
-    return [
+    products = products_by_autograd(
+        forces,
+        evaluation.positions,
+        cotangents,
+        batched_elements=batched_elements if forces.device.type == "cpu" else 0,
+    )
+
+    def numpy(tensor: torch.Tensor | None) -> Any:
+        return None if tensor is None else tensor.detach().cpu().numpy()
+
+    energy, force, stress, values = (
+        numpy(x) for x in (evaluation.energy.double(), forces, evaluation.stress, products)
+    )
+    atom_energies, features = numpy(evaluation.atom_energies), numpy(evaluation.node_features)
+    labels = [
         Labels(
             energy=float(energy[i]),
             forces=force[start:stop],
             stress=stress[i] if stress is not None and structures[i].pbc.all() else None,  # else no volume
-            hessian=None if wanted is None else HessianProducts(wanted, products[: len(wanted), start:stop]),
+            hessian=None if wanted is None else HessianProducts(wanted, values[: len(wanted), start:stop]),
+            atom_energies=None if atom_energies is None else atom_energies[start:stop].astype(np.float64),
+            node_features=None if features is None else features[start:stop],
         )
         for i, (start, stop, wanted) in enumerate(zip(starts, stops, directions, strict=True))
     ]
+    check_sums(structures, labels)
+    return labels
+
+
+def check_sums(structures: Sequence[Structure], labels: Sequence[Labels]) -> None:
+    """Raise TeacherError for the first structure whose atom energies do not add up to its energy, beyond rounding."""
+    for structure, found in zip(structures, labels, strict=True):
+        if found.atom_energies is not None:
+            total, size = float(found.atom_energies.sum()), float(np.abs(found.atom_energies).sum())
+            if not abs(total - found.energy) <= SUM_TOLERANCE * (1.0 + size):
+                raise TeacherError(
+                    f"Atom energies of structure {structure.id} add up to {total:.6g} eV, its energy is {found.energy:.6g} eV; "
+                    "label without --atom-energies."
+                )
 
 
 def check_elements(structures: Sequence[Structure], known: Sequence[int], teacher: str) -> None:
@@ -126,22 +162,19 @@ def check_elements(structures: Sequence[Structure], known: Sequence[int], teache
             raise TeacherError(f"Structure {structure.id} has {names}, which {teacher} does not know.")
 
 
-def sha256_of(*paths: Path) -> str:
-    """sha256 of a file, or of several one after the other in the given order."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+def check_no_task(request: TeacherRequest) -> None:
+    """Raise TeacherError if a task was asked of a teacher that has none to choose from."""
+    if request.task is not None:
+        raise TeacherError(
+            f"{request.name} has no tasks to choose from, but '{request.task}' was asked for; leave --task out."
+        )
 
 
-def versions_of(*packages: str) -> dict[str, str]:
-    """Installed versions of the named distributions; those that are not installed are left out."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def check_signals(request: TeacherRequest, atom_energies: bool, node_features: bool) -> None:
+    """Raise TeacherError if atom energies or node features are wanted of a teacher that does not have them."""
+    for wanted, has, words, option in (
+        (request.atom_energies, atom_energies, "energies of single atoms", "--atom-energies"),
+        (request.node_features, node_features, "node features", "--node-features"),
+    ):
+        if wanted and not has:
+            raise TeacherError(f"{request.name} has no {words} to give; leave {option} out.")

@@ -4,6 +4,7 @@ The forces of one batched prediction keep their graph: in conserving models the 
 asks them for it), in direct-force models, which predict without gradients, these are turned on inside the model. So the
 package's own normalisation and references apply to both. Rows of a direct model are of -dF/dR and are not symmetric.
 Charge and multiplicity reach the model for the task omol; the other tasks get the package's defaults, as in their training.
+Atom energies hold the task's energies of free atoms; node features are the scalars (l = 0) that the backbone gives the heads.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from fairchem.core.calculate import pretrained_mlip
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
 from fairchem.core.models.base import HeadInterface
 from fairchem.core.units.mlip_unit import InferenceSettings, load_predict_unit
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError  # type: ignore[import-not-found,unused-ignore]
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from hdistill.data.errors import TeacherError, nearest
 from hdistill.data.structure import Directions, Labels, Structure
-from hdistill.labeler import catalogue
 
-from .contract import Evaluation, TeacherInfo, TeacherRequest, check_elements, label_by_autograd, sha256_of, versions_of
+from .about import describe
+from .contract import Evaluation, TeacherRequest, check_elements, check_signals, label_by_autograd
 
 SEED = 0
 Evaluate = Callable[[Sequence[Structure]], Evaluation]
@@ -35,7 +37,10 @@ class FairChem:
         path, self.unit = _load(request)
         self.task = _task(request, list(self.unit.dataset_to_tasks))
         self.dtype = getattr(torch, request.dtype)
+        self.request = request
         self.positions = torch.zeros(0, 3)  # of the last batch, taken as it enters the model
+        self.features = torch.zeros(0, 0)  # of the last batch, as the backbone gives them
+        self.atom_energies: list[torch.Tensor] = []  # of the last batch, of each readout, in the model's own scale
         backbone = self.unit.model.module.backbone
         datasets = getattr(backbone, "dataset_mapping", None) or {}
         self.has_charge = datasets.get(self.task, self.task) == "omol"
@@ -43,28 +48,25 @@ class FairChem:
             if isinstance(module, HeadInterface):
                 module.training = True
         self.unit.model.register_forward_pre_hook(self._enter)
+        backbone.register_forward_hook(self._keep_features)
+        readouts = [m for name, m in self.unit.model.named_modules() if name.rpartition(".")[2] == "energy_block"]
+        for readout in readouts:
+            readout.register_forward_hook(lambda module, given, found: self.atom_energies.append(found))
+        check_signals(request, atom_energies=len(readouts) == 1, node_features=True)
         quantities = {task.property: task for task in self.unit.dataset_to_tasks[self.task]}
         if not {"energy", "forces"} <= quantities.keys():
             raise TeacherError(
                 f"{request.name} predicts {', '.join(quantities)} for {self.task}; energy and forces are wanted."
             )
-        entry = catalogue.entry(request.name)
-        self.info = TeacherInfo(
-            name=request.name,
-            family="fairchem",
-            task=self.task,
-            dtype=request.dtype,
-            device=request.device,
-            elements=_elements(quantities["energy"].element_references, backbone.max_num_elements),
+        self.energy_task = quantities["energy"]
+        self.info = describe(
+            request,
+            _elements(quantities["energy"].element_references, backbone.max_num_elements),
+            ("torch", "fairchem-core", "e3nn", "ase"),
+            [path],
+            self.task,
             conservative=not backbone.regress_config.direct_forces,
             has_stress="stress" in quantities,
-            hessian_method="autograd",
-            weights_sha256=sha256_of(path),
-            weights_license=entry.weights_license,
-            license_class=entry.license_class,
-            level_of_theory=entry.level_of_theory,
-            citation=entry.citation,
-            versions=versions_of("torch", "fairchem-core", "e3nn", "ase"),
         )
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
@@ -93,7 +95,24 @@ class FairChem:
         if not forces.requires_grad:
             raise TeacherError(f"{self.info.name} gives forces that torch cannot differentiate; take another model.")
         stress = predicted["stress"].reshape(-1, 3, 3) if "stress" in predicted else None
-        return Evaluation(predicted["energy"], forces, self.positions, stress)
+        return Evaluation(
+            predicted["energy"],
+            forces,
+            self.positions,
+            stress,
+            self._atom_energies(structures) if self.request.atom_energies else None,
+            self.features if self.request.node_features else None,
+        )
+
+    def _atom_energies(self, structures: Sequence[Structure]) -> torch.Tensor:
+        """Energies of atoms (A,) eV: the readout's, in the task's scale, its mean shared by all atoms, with the references."""
+        (found,) = self.atom_energies
+        scale = self.energy_task.normalizer
+        numbers = torch.as_tensor(np.concatenate([s.numbers for s in structures]), device=found.device).long()
+        shares = torch.cat([torch.full((s.n_atoms,), 1.0 / s.n_atoms, dtype=torch.float64) for s in structures])
+        energies: torch.Tensor = found.reshape(-1).double() * scale.rmsd + scale.mean * shares.to(found.device)
+        references = self.energy_task.element_references
+        return energies if references is None else energies + references.element_references.flatten()[numbers]
 
     def _free_atom(self, structures: Sequence[Structure]) -> Evaluation:
         (structure,) = structures
@@ -103,8 +122,12 @@ class FairChem:
             raise TeacherError(
                 f"Structure {structure.id} is a free atom, for which {self.info.name} has no energy."
             ) from error
+        if self.request.node_features:
+            raise TeacherError(
+                f"Structure {structure.id} is a free atom, for which {self.info.name} has no node features."
+            )
         positions = torch.as_tensor(structure.positions, dtype=self.dtype).requires_grad_()
-        return Evaluation(energy, 0 * positions, positions)
+        return Evaluation(energy, 0 * positions, positions, atom_energies=energy.reshape(1))
 
     def _data(self, structure: Structure) -> AtomicData:
         atoms = Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
@@ -116,6 +139,10 @@ class FairChem:
     def _enter(self, model: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
         torch.set_grad_enabled(True)  # until predict leaves its no_grad block, which it enters for direct-force models
         self.positions = arguments[0]["pos"].requires_grad_()
+        self.atom_energies.clear()
+
+    def _keep_features(self, module: torch.nn.Module, given: Any, found: dict[str, torch.Tensor]) -> None:
+        self.features = found["node_embedding"][:, 0]  # l = 0: the scalars
 
 
 def _load(request: TeacherRequest) -> tuple[Path, Any]:

@@ -12,6 +12,7 @@ everything around a teacher run on it. With u = d/r of a pair and w = v_j - v_i,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 
 from hdistill.data.structure import Directions, HessianProducts, Labels, Structure
 
-from ..catalogue import entry
-from .contract import TeacherInfo, TeacherRequest, check_elements, versions_of
+from .about import describe
+from .contract import TeacherRequest, check_elements, check_no_task, check_signals
 
 EPSILON = 0.0104  # eV, argon
 SIGMA = 3.4  # A, argon
@@ -41,25 +42,11 @@ class Pairs(NamedTuple):
 
 class LennardJones:
     def __init__(self, request: TeacherRequest):
+        check_no_task(request)
+        check_signals(request, atom_energies=True, node_features=False)
         self.dtype = np.dtype(request.dtype)
-        about = entry("lennard-jones")
-        self.info = TeacherInfo(
-            name=request.name,
-            family="lennard_jones",
-            task=None,
-            dtype=request.dtype,
-            device="cpu",
-            elements=ELEMENTS,
-            conservative=True,
-            has_stress=True,
-            hessian_method="analytic",
-            weights_sha256=None,
-            weights_license=about.weights_license,
-            license_class=about.license_class,
-            level_of_theory=about.level_of_theory,
-            citation=about.citation,
-            versions=versions_of("numpy"),
-        )
+        self.atom_energies = request.atom_energies
+        self.info = replace(describe(request, ELEMENTS, ["numpy"], hessian_method="analytic"), device="cpu")
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
         check_elements(structures, ELEMENTS, self.info.name)
@@ -78,7 +65,10 @@ class LennardJones:
         if wanted is not None:
             products = [_product(v, pairs, slope, curvature, n) for v in wanted.vectors(n)]
             hessian = HessianProducts(wanted, np.stack(products).astype(self.dtype))
-        return Labels(float(phi.sum()), forces.astype(self.dtype), stress, hessian)
+        per_atom = None
+        if self.atom_energies:  # half of a pair is each atom's
+            per_atom = (np.bincount(pairs.i, phi, n) + np.bincount(pairs.j, phi, n)) / 2
+        return Labels(float(phi.sum()), forces.astype(self.dtype), stress, hessian, per_atom)
 
 
 def pair_energy(r: Array) -> tuple[Array, Array, Array]:

@@ -2,7 +2,8 @@
 
 One batched force evaluation keeps its graph from the positions, so a vector-Jacobian product of the forces is one product with
 the Hessian of every structure at once. Energies of free atoms are taken out of the model and added in float64: of some -1000 eV
-an atom, as all-electron references are, a float32 sum would lose 1e-3 eV. I. Batatia et al., NeurIPS 2022, arXiv:2206.07697.
+an atom, as all-electron references are, a float32 sum would lose 1e-3 eV. Atom energies hold them, too; node features are the
+invariants of the last layer. I. Batatia et al., NeurIPS 2022, arXiv:2206.07697.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from mace.tools.utils import get_cache_dir
 
 from hdistill.data.errors import TeacherError, nearest
 from hdistill.data.structure import Directions, Labels, Structure
-from hdistill.labeler import catalogue
 
-from .contract import Evaluation, TeacherInfo, TeacherRequest, check_elements, label_by_autograd, sha256_of, versions_of
+from .about import describe, versions_of
+from .contract import Evaluation, TeacherRequest, check_elements, label_by_autograd
 
 
 class Mace:
@@ -38,23 +39,14 @@ class Mace:
         self.model = model.to(self.device, self.dtype).requires_grad_(False)
         self.table = AtomicNumberTable([int(z) for z in model.atomic_numbers])
         self.r_max = float(model.r_max)  # A
-        entry = catalogue.entry(request.name)
-        self.info = TeacherInfo(
-            name=request.name,
-            family="mace",
-            task=self.head if len(self.heads) > 1 else request.task,
-            dtype=request.dtype,
-            device=request.device,
-            elements=tuple(sorted(self.table.zs)),
-            conservative=True,
-            has_stress=True,
-            hessian_method="autograd",
-            weights_sha256=sha256_of(path),
-            weights_license=entry.weights_license,
-            license_class=entry.license_class,
-            level_of_theory=entry.level_of_theory,
-            citation=entry.citation,
-            versions=versions_of("torch", "mace-torch", "e3nn", "matscipy"),
+        self.request = request
+        self.scalars = _scalars_of_last_layer(model)
+        self.info = describe(
+            request,
+            self.table.zs,
+            ("torch", "mace-torch", "e3nn", "matscipy"),
+            [path],
+            self.head if len(self.heads) > 1 else request.task,
         )
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
@@ -76,7 +68,12 @@ class Mace:
         if not forces.requires_grad:  # no two atoms within the cutoff
             forces = forces + 0 * positions
         energy = out["energy"].double().index_add(0, data["batch"], data["node_attrs"].double() @ self.free_atoms)
-        return Evaluation(energy, forces, positions, out["stress"])
+        atom_energies = features = None
+        if self.request.atom_energies:
+            atom_energies = out["node_energy"].double() + data["node_attrs"].double() @ self.free_atoms
+        if self.request.node_features:
+            features = out["node_feats"][:, self.scalars]
+        return Evaluation(energy, forces, positions, out["stress"], atom_energies, features)
 
     def _graph(self, structure: Structure) -> mace_data.AtomicData:
         configuration = mace_data.Configuration(
@@ -90,6 +87,13 @@ class Mace:
             head=self.head,
         )
         return mace_data.AtomicData.from_config(configuration, self.table, self.r_max, heads=self.heads)
+
+
+def _scalars_of_last_layer(model: Any) -> slice:
+    """Which of the node features, those of all layers side by side, are the invariant ones of the last layer."""
+    irreps = model.products[-1].linear.irreps_out
+    total = sum(product.linear.irreps_out.dim for product in model.products)
+    return slice(total - irreps.dim, total - irreps.dim + irreps.count("0e"))  # e3nn puts scalars first
 
 
 def _take_free_atoms(model: Any) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """SevenNet (sevenn): checkpoints 7net-0, 7net-l3i5 and 7net-mf-0, whose weights come with the package.
 
 The checkpoint's own force module differentiates with respect to edge vectors, so positions are not in its graph. Here the
-edge vectors are rebuilt from a positions leaf and the energy is differentiated with respect to that.
+edge vectors are rebuilt from a positions leaf and the energy is differentiated with respect to that. Atom energies hold the
+model's shift of each element; node features are the scalars of an atom after the last interaction, which enter the readout.
 Park et al., J. Chem. Theory Comput. 20, 4857 (2024).
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,15 @@ from sevenn.train.dataload import unlabeled_atoms_to_graph
 from hdistill.data.errors import TeacherError
 from hdistill.data.structure import Directions, Labels, Structure
 
-from ..catalogue import entry
-from .contract import Evaluation, TeacherInfo, TeacherRequest, check_elements, label_by_autograd, sha256_of, versions_of
+from .about import describe
+from .contract import (
+    Evaluation,
+    TeacherRequest,
+    check_elements,
+    check_no_task,
+    check_signals,
+    label_by_autograd,
+)
 
 # sevenn < 0.12 always gives the cell shifts and has no such argument.
 WITH_SHIFT = {"with_shift": True} if "with_shift" in inspect.signature(unlabeled_atoms_to_graph).parameters else {}
@@ -38,27 +47,18 @@ class SevenNet:
         self.device = torch.device(request.device)
         path = Path(sevenn.util.pretrained_name_to_path(request.model))
         model, config = sevenn.util.model_from_checkpoint(str(path))
+        self.request = request
         self.cutoff = float(config[KEY.CUTOFF])  # A
         self.modal = _modal_index(getattr(model, "modal_map", None) or {}, request)
         self.model = _energy_only(model).to(self.device, self.dtype)
-        about = entry(request.name)
-        self.info = TeacherInfo(
-            name=request.name,
-            family="sevennet",
-            task=request.task,
-            dtype=request.dtype,
-            device=request.device,
-            elements=tuple(sorted(config[KEY.TYPE_MAP])),
-            conservative=True,
-            has_stress=True,
-            hessian_method="autograd",
-            weights_sha256=sha256_of(path),
-            weights_license=about.weights_license,
-            license_class=about.license_class,
-            level_of_theory=request.task or about.level_of_theory,
-            citation=about.citation,
-            versions=versions_of("sevenn", "e3nn", "torch"),
-        )
+        self.features = torch.zeros(0, 0)  # what entered the readout, of the last batch
+        readout = model._modules.get("reduce_input_to_hidden")
+        scalars = readout is not None and all(irrep.l == 0 for _, irrep in readout._irreps_in_wo_modal)
+        check_signals(request, atom_energies=True, node_features=scalars)
+        if readout is not None:
+            readout.register_forward_pre_hook(self._keep_features)
+        about = describe(request, config[KEY.TYPE_MAP], ("sevenn", "e3nn", "torch"), [path], request.task)
+        self.info = replace(about, level_of_theory=request.task or about.level_of_theory)
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
         check_elements(structures, self.info.elements, self.info.name)
@@ -91,11 +91,22 @@ class SevenNet:
         }
         if self.modal is not None:
             batch[KEY.MODAL_TYPE] = torch.full((len(structures),), self.modal, device=self.device)
-        energy = self.model(batch)[KEY.PRED_TOTAL_ENERGY].view(-1)
+        out = self.model(batch)
+        energy = out[KEY.PRED_TOTAL_ENERGY].view(-1)
         gradient, virial = torch.autograd.grad(energy.sum(), (positions, strain), create_graph=True)
         volume = tensor(np.array([abs(np.linalg.det(s.cell)) or 1.0 for s in structures]))
         stress = 0.5 * (virial + virial.transpose(1, 2)) / volume[:, None, None]
-        return Evaluation(energy, -gradient.to(self.dtype), positions, stress.to(self.dtype))
+        return Evaluation(
+            energy,
+            -gradient.to(self.dtype),
+            positions,
+            stress.to(self.dtype),
+            out[KEY.ATOMIC_ENERGY].view(-1) if self.request.atom_energies else None,
+            self.features if self.request.node_features else None,
+        )
+
+    def _keep_features(self, module: Any, given: tuple[dict[str, torch.Tensor]]) -> None:
+        self.features = given[0][KEY.NODE_FEATURE]
 
 
 def _energy_only(model: Any) -> torch.nn.Module:
@@ -119,10 +130,7 @@ def _cast_to_dtype_of_edges(module: Any, inputs: Any, batch: dict[str, torch.Ten
 def _modal_index(known: dict[str, int], request: TeacherRequest) -> int | None:
     """The index of the wanted modal (level of theory), None for a model without modals. Raises TeacherError."""
     if not known:
-        if request.task is not None:
-            raise TeacherError(
-                f"{request.name} has no tasks to choose from, but '{request.task}' was asked for; leave --task out."
-            )
+        check_no_task(request)
         return None
     choices = ", ".join(known)
     if request.task is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from hdistill.data.hessian import products_by_autograd, products_by_differences
@@ -46,3 +47,30 @@ def test_forces_that_do_not_move_have_no_hessian() -> None:
     leaf = torch.zeros(1, 3, requires_grad=True)
     elsewhere = torch.zeros(1, 3, requires_grad=True)
     assert (products_by_autograd(-elsewhere, leaf, torch.ones(2, 1, 3)) == 0).all()
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 100])
+def test_products_together_equal_products_one_by_one(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an energy of pairs, in passes that take all vectors, or some; and each pass takes as many as it may."""
+    generator = torch.Generator().manual_seed(0)
+    positions = torch.randn((5, 3), dtype=torch.float64, generator=generator, requires_grad=True)
+    vectors = torch.randn((7, 5, 3), dtype=torch.float64, generator=generator)
+    first, second = torch.triu_indices(5, 5, offset=1)
+    distances = (positions[first] - positions[second]).norm(dim=1)
+    energy = (1 / distances + torch.nn.functional.silu(distances)).sum()
+    (gradient,) = torch.autograd.grad(energy, positions, create_graph=True)
+    one_by_one = products_by_autograd(-gradient, positions, vectors)
+    passes = []
+    plain = torch.autograd.grad
+
+    def counting(*given: object, **named: object) -> object:
+        passes.append(named["is_grads_batched"])
+        return plain(*given, **named)
+
+    monkeypatch.setattr(torch.autograd, "grad", counting)
+    together = products_by_autograd(-gradient, positions, vectors, batched_elements=15 * at_once + 14)
+    assert passes == [True] * -(-7 // at_once)
+    torch.testing.assert_close(together, one_by_one, rtol=0, atol=1e-12)
+    products_by_autograd(-gradient, positions, vectors, batched_elements=29)  # less than two vectors
+    assert passes[-7:] == [False] * 7
+    assert products_by_autograd(-gradient, positions, vectors[:0], batched_elements=1000).shape == (0, 5, 3)
