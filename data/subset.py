@@ -9,13 +9,16 @@ import ast
 import hashlib
 import heapq
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from .digest_set import DigestSet
 from .errors import InputError, nearest
 from .sources import SourceReport
 from .sources.formula import elements, hill_formula
+from .sources.label_sets import stored_ids
 from .structure import Structure
 
 NAMES: dict[str, Callable[[Structure], Any]] = {
@@ -40,17 +43,22 @@ class Where:
     names: frozenset[str]
 
 
-def unique(structures: Iterable[Structure], report: SourceReport | None = None) -> Iterator[Structure]:
-    """The first structure of every id; the others are counted in the report. Holds 16 bytes for each structure."""
-    seen: set[bytes] = set()
+def unique(
+    structures: Iterable[Structure], report: SourceReport | None = None, not_in: Sequence[str] = ()
+) -> Iterator[Structure]:
+    """The first structure of every id; the others are counted in the report. Holds about 20 bytes for each structure.
+
+    not_in: label sets whose structures count as seen already. Raises LabelSetError.
+    """
+    seen = DigestSet()
+    for folder in not_in:
+        for key in stored_ids(Path(folder)):
+            seen.add(key)
     for structure in structures:
-        key = bytes.fromhex(structure.id)
-        if key in seen:
-            if report is not None:
-                report.n_duplicates += 1
-            continue
-        seen.add(key)
-        yield structure
+        if seen.add(bytes.fromhex(structure.id)):
+            yield structure
+        elif report is not None:
+            report.n_duplicates += 1
 
 
 def select(

@@ -32,3 +32,20 @@ def test_short_work_prints_first_and_last(capsys: pytest.CaptureFixture[str]) ->
             bar.advance()
     printed = capsys.readouterr().err.splitlines()
     assert [line.split(" (")[0] for line in printed] == ["fit: 1/3 steps", "fit: 3/3 steps"]
+
+
+def test_work_of_unknown_length_shows_count_and_rate_once_it_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    lines = _Lines(None, "structures", "reading", 0, clock=lambda: now)
+    for _ in range(25):
+        now += 1.0
+        lines.advance(100)
+    lines.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "reading: 1000 structures (100.00 structures/s)",
+        "reading: 2000 structures (100.00 structures/s)",
+        "reading: 2500 structures (100.00 structures/s)",
+    ]
+    with progress(None, "structures", "reading") as bar:
+        bar.advance(5)
+    assert capsys.readouterr().err == ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from hdistill.data import sources, split
@@ -118,3 +120,41 @@ def test_the_split_is_fixed_for_ever():
     assert [split.split_of(f"molecule {i}", 0) for i in range(6)] == [
         *("train", "train", "val", "test", "train", "train")
     ]
+
+
+def test_a_set_seen_in_pieces_is_split_as_a_whole():
+    rng = random.Random(5)
+    for trial in range(40):
+        groups = rng.choices(GROUPS[: rng.choice([1, 2, 3, 5, 40])], k=rng.choice([3, 8, 60]))
+        ids = [f"{rng.getrandbits(128):032x}" for _ in groups]
+        of_groups = np.array([split.position(group, trial) for group in groups])
+        of_structures = np.array([split.position(i, trial) for i in ids])
+        splitter = split.Splitter(split.DEFAULT)
+        for start in range(0, len(groups), 7):
+            part = slice(start, start + 7)
+            splitter.add(map(split.group_key, groups[part]), of_groups[part], of_structures[part])
+        decision = splitter.decide()
+        whole = split.assign(groups, ids, trial)
+        assert tuple(split.SPLITS[i] for i in decision.splits(of_groups, of_structures)) == whole.splits
+        assert (decision.unit, decision.warnings) == (whole.unit, whole.warnings)
+        assert decision.n_groups == len(set(groups))
+
+
+@pytest.mark.parametrize("fractions", [(0.98, 0.01, 0.01), (0.01, 0.01, 0.98), (0.9, 0.0, 0.1)])
+def test_an_empty_split_gets_the_nearest_group_of_all(fractions):
+    """Against a search through all groups, which a Splitter does not keep."""
+    moved = 0
+    for seed in range(150):
+        groups = GROUPS[seed : seed + 3 + seed % 9]
+        table = {group: split.split_of(group, seed, fractions) for group in groups}
+        for index, (name, fraction) in enumerate(zip(split.SPLITS, fractions, strict=True)):
+            start, stop = sum(fractions[:index]), sum(fractions[: index + 1])
+            counts = Counter(table.values())
+            movable = [group for group in groups if counts[table[group]] > 1]
+            if fraction and not counts[name] and movable:
+                at = {group: split.position(group, seed) for group in movable}
+                table[min(movable, key=lambda group: max(start - at[group], at[group] - stop, 0))] = name
+                moved += 1
+        assigned = split.assign(groups, ids_of(groups), seed, fractions)
+        assert assigned.splits == tuple(table[group] for group in groups)
+    assert moved > 50

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import time
 
 import numpy as np
@@ -144,6 +145,15 @@ def test_unique():
     assert list(subset.unique([*ALL, same], report)) == ALL
     assert report.n_duplicates == 1
     assert "1 duplicate dropped." in report.lines()
+
+
+def test_unique_keeps_the_first_of_each_and_all_of_them():
+    numbers = random.Random(0).choices(range(700), k=2000)
+    structures = [structure(x=float(number), place=place) for place, number in enumerate(numbers)]
+    report = SourceReport()
+    kept = list(subset.unique(structures, report))
+    assert [s.info["place"] for s in kept] == [numbers.index(number) for number in dict.fromkeys(numbers)]
+    assert report.n_duplicates == 2000 - len(set(numbers)) == 2000 - len(kept)
 
 
 def test_samples_nest_and_do_not_depend_on_the_order():
