@@ -7,11 +7,12 @@ export HDISTILL_TEACHERS ?= $(CURDIR)/.teachers
 export OMP_NUM_THREADS ?= 1
 FAMILIES := sevennet chgnet torchani mace fairchem
 
-.PHONY: help demo test test-long lint types install teachers clean
+.PHONY: help demo test test-long slurm lint types install teachers clean
 help:
 	@echo "make demo       label, distil and compare on a real teacher, in minutes"
 	@echo "make test       everything that must hold: lint, types, tests with the real teachers"
 	@echo "make test-long  the same with the tests that take long"
+	@echo "make slurm      as root on Debian: a Slurm for the long tests of clusters, which skip without one"
 
 demo: install $(HDISTILL_TEACHERS)/sevennet/installed
 	$(BIN)/hdistill demo -o demo
@@ -21,6 +22,11 @@ test: install teachers lint types
 
 test-long: install teachers lint types
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+# The tests start it on this one machine; nobody else needs it.
+slurm:
+	apt-get update
+	apt-get install -y --no-install-recommends slurmctld slurmd munge
 
 lint:
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from hdistill.data.shard_file import image
 from hdistill.data.structure import Directions, Labels, Structure
 
 from . import checks, plan as plans
-from .batching import edges, pack
+from .batching import RADIUS, edges, pack
 from .host import TeacherHost
-from .teacher_process import TeacherException, TeacherOutOfMemory
+from .symmetry import Ask, sparing
+from .teacher_process import TeacherException, TeacherHung, TeacherOutOfMemory
 
-CRASH_ATTEMPTS = 2  # a lone structure is asked twice: the first crash may have been somebody else's memory
+# A crash may have been somebody else's doing (a kill, another's memory): a whole batch and a lone structure are asked twice
+# before they are blamed, so that the labels of an innocent batch keep their bytes. What lies between is asked once.
+ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,8 @@ class Receipt:
 
 def label_chunk(folder: Path, chunk: int, host: TeacherHost) -> Receipt:
     """Label one chunk of the plan in `folder` and publish it; a chunk that is already there is left alone."""
-    if plans.chunk_path(
-        folder, chunk
-    ).exists():  # Dask runs a task again when a worker dies; another labeler may be quicker
+    # Dask runs a task again when a worker dies; another labeler may be quicker.
+    if plans.chunk_path(folder, chunk).exists():
         return Receipt(chunk, 0, 0, 0)
     plan = plans.load_cached(folder)
     entries = plans.structures_of(plan, folder, chunk)
@@ -56,10 +58,15 @@ def label_chunk(folder: Path, chunk: int, host: TeacherHost) -> Receipt:
         problem = checks.structure_problem(structure, plan.teacher["elements"])
         outcome[i] = Failure("bad structure", problem, 0) if problem else None
     fit = [i for i, failure in enumerate(outcome) if failure is None]
-    for batch in pack([edges(entries[i][0]) for i in fit], plan.batch_edges):
+    sizes = [edges(entries[i][0]) for i in fit]
+    # Of forces without an energy, displacements give rows only where all are asked for.
+    by_symmetry = plan.teacher["conservative"] or plan.teacher["hessian_method"] == "autograd"
+    ask = sparing(host.label) if by_symmetry else host.label
+    for batch in pack(sizes, plan.batch_edges):
         structures = [entries[fit[j]][0] for j in batch]
+        n_edges = [sizes[j] for j in batch]
         directions = [draw(plan.hessian, plan.settings.seed, s.id, s.n_atoms) for s in structures]
-        for j, labels in zip(batch, label_or_name(host.label, structures, directions), strict=True):
+        for j, labels in zip(batch, label_or_name(ask, structures, directions, n_edges), strict=True):
             problem = (
                 checks.labels_problem(labels, plan.teacher["conservative"]) if isinstance(labels, Labels) else None
             )
@@ -73,33 +80,52 @@ def label_chunk(folder: Path, chunk: int, host: TeacherHost) -> Receipt:
     return Receipt(chunk, len(samples), len(failures), n_products)
 
 
-Ask = Callable[[Sequence[Structure], Sequence[Directions | None]], list[Labels]]
-
-
 def label_or_name(
-    ask: Ask, structures: Sequence[Structure], directions: Sequence[Directions | None], attempts: int = 1
+    ask: Ask,
+    structures: Sequence[Structure],
+    directions: Sequence[Directions | None],
+    n_edges: Sequence[int],
+    attempts: int = ATTEMPTS,
 ) -> list[Labels | Failure]:
-    """Labels of a batch; where the teacher fails on it, halves of the batch, until the culprits are alone and named."""
-    try:
-        return list(ask(structures, directions))
-    except TeacherError as error:
-        if len(structures) > 1:
-            middle = len(structures) // 2
-            return [
-                *label_or_name(ask, structures[:middle], directions[:middle]),
-                *label_or_name(ask, structures[middle:], directions[middle:]),
-            ]
-        if isinstance(error, TeacherCrashed) and attempts < CRASH_ATTEMPTS:
-            return label_or_name(ask, structures, directions, attempts + 1)
-        return [Failure(_reason(error), str(error), attempts)]
+    """Labels of a batch; where the teacher fails on it, halves of the batch, until the culprits are alone and named.
+
+    n_edges: pairs of each structure. attempts: how often this batch is given to a teacher that crashes.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return list(ask(structures, directions, sum(n_edges)))
+        except TeacherError as error:
+            failure = _failure(error, structures[0], n_edges[0], attempt)
+            lone_out_of_memory = isinstance(error, TeacherOutOfMemory) and len(structures) == 1
+            if not (isinstance(error, TeacherCrashed) or lone_out_of_memory):
+                break
+    if len(structures) == 1:
+        return [failure]
+    middle = len(structures) // 2
+    halves = (slice(None, middle), slice(middle, None))
+    return [
+        outcome
+        for half in halves
+        for outcome in label_or_name(
+            ask,
+            structures[half],
+            directions[half],
+            n_edges[half],
+            ATTEMPTS if len(structures[half]) == 1 else 1,
+        )
+    ]
 
 
-def _reason(error: TeacherError) -> str:
+def _failure(error: TeacherError, structure: Structure, n_edges: int, attempt: int) -> Failure:
+    text = str(error)
+    if isinstance(error, TeacherOutOfMemory) or "bad_alloc" in text:
+        size = f"{structure.n_atoms} atoms with {n_edges} pairs within {RADIUS:g} A"
+        return Failure("out of memory", f"It does not fit into memory: {size}. {text}", attempt)
+    if isinstance(error, TeacherHung):
+        return Failure("teacher hung", text, attempt)
     if isinstance(error, TeacherCrashed):
-        return "teacher crashed"
-    if isinstance(error, TeacherOutOfMemory):
-        return "out of memory"
-    return "teacher raised" if isinstance(error, TeacherException) else "teacher refused"
+        return Failure("teacher crashed", text, attempt)
+    return Failure("teacher raised" if isinstance(error, TeacherException) else "teacher refused", text, attempt)
 
 
 def _publish(
@@ -125,10 +151,11 @@ def _publish(
         ]
         publish(plans.quarantine_path(folder, chunk), json.dumps(rows, indent=1).encode())
     arrays = shard.to_arrays(samples, plan.settings.codec)
-    products = [s.labels.hessian.values for s in samples if s.labels.hessian is not None]
-    errors = np.concatenate([codec.relative_error(values, plan.settings.codec) for values in products] or [np.zeros(0)])
+    products = [s.labels.hessian for s in samples if s.labels.hessian is not None]
+    errors = np.concatenate([codec.relative_error(h.values, plan.settings.codec) for h in products] or [np.zeros(0)])
     attributes = {
         "plan": plan.digest,
+        "n_computed": sum(len(h.values) if h.n_computed is None else h.n_computed for h in products),
         "codec_error_sum": float(errors.sum()),
         "codec_error_max": float(errors.max(initial=0.0)),
     }

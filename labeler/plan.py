@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +24,13 @@ from hdistill.data.publish import publish
 from hdistill.data.schema import VERSION
 from hdistill.data.structure import Structure
 
-from . import catalogue, spool as spools
-from .batching import default_edges
+from . import catalogue, spool as spools, symmetry
 from .teachers.contract import TeacherRequest
 
 PLAN = "plan.json"
 CHUNK_STRUCTURES = 64
+CHUNK_BATCHES = 4
+FEW_CHUNKS, MANY_CHUNKS = 1_000, 100_000
 CHUNK_EDGES = 8192  # a chunk is what a kill can lose and how often the bar moves: seconds to a minute of a slow teacher
 
 
@@ -48,12 +49,17 @@ class LabelSettings:
     task: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     arguments: tuple[str, ...] = ()  # NAME=VALUE for the class of ase:module.Class
+    atom_energies: bool = False
+    node_features: bool = False
     device: str = "cpu"
-    batch_edges: int | None = None  # pairs of atoms within 5 A that the teacher takes at once; None: by device
+    batch_edges: int | None = (
+        None  # pairs of atoms within 5 A that the teacher takes at once; None: by device and memory
+    )
     energy_key: str | None = None
     forces_key: str | None = None
     stress_key: str | None = None
     group_key: str | None = None
+    not_in: tuple[str, ...] = ()  # label sets whose structures are left out
 
 
 @dataclass(frozen=True)
@@ -66,17 +72,14 @@ class Plan:
     source: dict[str, Any]  # what the source said: counts, keys taken, licence and citation of the structures
     spool: spools.Spool
     chunk_starts: list[int]  # ascending; chunk i is starts[i]:starts[i+1] of the spool
+    batch_edges: int  # pairs of atoms within 5 A that the teacher takes at once, at most
     preflight: dict[str, Any]
 
     @property
     def hessian(self) -> HessianSpec:
         return parse_spec(self.settings.hessian)
 
-    @property
-    def batch_edges(self) -> int:
-        return self.settings.batch_edges or default_edges(self.settings.device)
-
-    @property
+    @cached_property  # some 0.2 s where there are a hundred thousand chunks, each of which asks for it
     def digest(self) -> str:
         """sha256 of all that decides the labels; the pre-flight figures do not."""
         content = {k: v for k, v in _as_json(self).items() if k != "preflight"}
@@ -90,19 +93,33 @@ class Plan:
 def request_of(settings: LabelSettings) -> TeacherRequest:
     """What the teacher process is asked to load. Raises InputError."""
     arguments = catalogue.parse_arguments(settings.arguments)
-    return catalogue.request(settings.teacher, settings.task, settings.dtype, settings.device, arguments)
+    found = catalogue.request(settings.teacher, settings.task, settings.dtype, settings.device, arguments)
+    return replace(found, atom_energies=settings.atom_energies, node_features=settings.node_features)
 
 
-def cut(n_edges: np.ndarray) -> list[int]:
-    """Boundaries of chunks: at most CHUNK_STRUCTURES structures and CHUNK_EDGES pairs (one structure always fits)."""
+def cut(n_edges: np.ndarray, batch_edges: int = 0) -> list[int]:
+    """Boundaries of chunks: at most so many structures and pairs as chunk_size says (one structure always fits)."""
+    max_structures, max_edges = chunk_size(len(n_edges), int(n_edges.sum()), batch_edges)
     starts, structures, edges = [0], 0, 0
-    for index, n in enumerate(n_edges.tolist()):
-        if structures and (structures == CHUNK_STRUCTURES or edges + n > CHUNK_EDGES):
+    for index in range(len(n_edges)):
+        n = int(n_edges[index])
+        if structures and (structures == max_structures or edges + n > max_edges):
             starts.append(index)
             structures, edges = 0, 0
         structures += 1
         edges += n
     return [*starts, len(n_edges)]
+
+
+def chunk_size(n_structures: int, n_edges: int, batch_edges: int) -> tuple[int, int]:
+    """Structures and pairs that a chunk may have: CHUNK_STRUCTURES and CHUNK_EDGES, and more where there are very many.
+
+    A chunk should hold several batches of a GPU, once there are chunks enough to share out; and there should not be so many that
+    their files are a burden to the file system and their list to the plan.
+    """
+    several = min(CHUNK_BATCHES * batch_edges, n_edges // FEW_CHUNKS)
+    edges = max(CHUNK_EDGES, several, n_edges // MANY_CHUNKS)
+    return max(CHUNK_STRUCTURES * edges // CHUNK_EDGES, n_structures // MANY_CHUNKS), edges
 
 
 def save(plan: Plan, folder: Path) -> Plan:
@@ -179,7 +196,7 @@ def require_same_teacher(standing: Plan, info: dict[str, Any], folder: Path) -> 
 
 def structures_of(plan: Plan, folder: Path, chunk: int) -> list[tuple[Structure, str]]:
     """The structures of one chunk, each with its split."""
-    return spools.read(folder / "spool", plan.chunk_starts[chunk], plan.chunk_starts[chunk + 1])
+    return spools.read(folder / "spool", plan.spool, plan.chunk_starts[chunk], plan.chunk_starts[chunk + 1])
 
 
 def chunk_path(folder: Path, chunk: int) -> Path:
@@ -198,7 +215,8 @@ def missing(plan: Plan, folder: Path) -> list[int]:
 
 def check_settings(settings: LabelSettings) -> None:
     """Raise InputError for settings that can be seen to be wrong before anything is read."""
-    parse_spec(settings.hessian)
+    if parse_spec(settings.hessian).kind in ("rows", "full"):
+        symmetry.require_spglib()
     if settings.limit is not None and settings.limit < 1:
         raise InputError(f"--limit was {settings.limit}; it takes a number of structures, 1 or more.")
     if settings.batch_edges is not None and settings.batch_edges < 1:

@@ -8,8 +8,6 @@ derivatives quietly; symmetry and sum rules do not notice, differences do.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,8 @@ from hdistill.data.errors import TeacherError
 from hdistill.data.probes import HessianSpec, draw
 from hdistill.data.structure import Directions, Labels, Structure
 
+from .host import HostSettings
 from .teacher_process import TeacherProcess
-from .teachers.contract import TeacherRequest
 
 STEP = {"float64": 1e-5, "float32": 1e-3}  # A; ANI's CELU and CHGNet's features are rough on the scale of 1e-3 A
 TOLERANCE = {"float64": 1e-3, "float32": 5e-2}  # relative
@@ -31,16 +29,14 @@ PROBE_SEEDS = 64
 RUN_TOLERANCE = 5e-2  # the run's own precision against the check's
 
 
-def check(
-    teacher: TeacherProcess, python: Path, request: TeacherRequest, structure: Structure, spec: HessianSpec
-) -> dict[str, Any]:
+def check(teacher: TeacherProcess, host: HostSettings, structure: Structure, spec: HessianSpec) -> dict[str, Any]:
     """The figures of the check. Raises TeacherError where they say that the labels would be wrong."""
     by_differences = teacher.info.hessian_method == "central differences"
-    precise = dataclasses.replace(request, dtype="float64")
+    precise = dataclasses.replace(host.request, dtype="float64")
     figures: dict[str, Any] | None = None
-    if request != precise and not by_differences:
+    if host.request != precise and not by_differences:
         try:
-            with TeacherProcess(python, precise) as twin:
+            with dataclasses.replace(host, request=precise).start() as twin:
                 figures, truth = _differences(twin, structure, spec)
         except TeacherError:
             figures = None  # a teacher that has no float64
@@ -137,7 +133,6 @@ def _relative(values: np.ndarray, truth: np.ndarray) -> float:
     return float(np.linalg.norm(values - truth) / max(float(np.linalg.norm(truth)), FLOOR))
 
 
-def first_good(structures: list[Structure], problem: Callable[[Structure], str | None]) -> Structure | None:
-    """The smallest structure of at least 3 atoms that passes the structure checks, else the largest that does, or None."""
-    good = [s for s in structures if problem(s) is None]
-    return min(good, key=lambda s: (s.n_atoms < 3, s.n_atoms if s.n_atoms >= 3 else -s.n_atoms, s.id), default=None)
+def choose(structures: list[Structure]) -> Structure:
+    """The smallest structure of at least 3 atoms, else the largest."""
+    return min(structures, key=lambda s: (s.n_atoms < 3, s.n_atoms if s.n_atoms >= 3 else -s.n_atoms, s.id))

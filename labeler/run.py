@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hdistill.data.errors import HDistillError, LabelSetError
+from hdistill.data.errors import LabelSetError
 from hdistill.data.labelset import MANIFEST, read_manifest
 from hdistill.data.progress import progress
 
-from . import plan as plans
-from .chunk import Receipt, label_chunk
-from .cluster import connect, n_workers
+from . import over_dask, part as parts, plan as plans
+from .admission import Task
+from .chunk import Receipt
+from .cluster import connect
 from .compact import finish
 from .environments import interpreter
-from .host import DEADLINE_S, TeacherHost
+from .host import DEADLINE_S, HostSettings
+from .jobs import JobSettings
 from .prepare import prepare
-from .teachers.contract import TeacherRequest
-
-if TYPE_CHECKING:
-    from distributed import Client, Future
-
-CHUNKS_PER_WORKER = 3  # in flight: a queue of all chunks would cost the scheduler gigabytes at a million of them
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a plan is run; none of it changes the label set.
+    """How a plan is run; none of it changes the label set, but for memory where it is too small for the usual batches.
 
-    threads: CPU threads of each teacher process. deadline_s: how long a small batch may take; it grows with the batch.
+    threads: CPU threads of each teacher process. memory_bytes: what each may take on a CPU; None is an equal share of the
+    machine. deadline_s: how long a small batch may take; it grows with the batch.
     """
 
     workers: int = 2
@@ -40,7 +36,9 @@ class RunSettings:
     scheduler: str | None = None
     teacher_python: Path | None = None
     deadline_s: float = DEADLINE_S
+    memory_bytes: int | None = None
     progress: bool = True
+    jobs: JobSettings | None = None  # workers as jobs of a batch system
 
 
 @dataclass(frozen=True)
@@ -57,12 +55,28 @@ class LabelResult:
         return int(self.manifest["counts"]["n_quarantined"])
 
 
+@dataclass(frozen=True)
+class PartResult:
+    """What one part of a job array did: chunks of its share and of the whole plan that are missing still."""
+
+    path: Path
+    part: str
+    n_labelled_now: int
+    n_chunks: int
+    n_missing: int
+    n_missing_elsewhere: int
+    seconds: float
+
+
+Say = Callable[[str], None]
+
+
 def label(
     settings: plans.LabelSettings,
     out: Path,
     data: Path | None = None,
     run: RunSettings = RunSettings(),
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> LabelResult:
     """Label a subset into the directory `out`; the same call again continues what was begun, or finds it done.
 
@@ -71,87 +85,81 @@ def label(
     """
     started = time.monotonic()
     out = out.resolve()
-    plan, request = prepare(settings, out, data, run.teacher_python, run.threads, say)
+    host = _host(settings, run)
+    plan = prepare(settings, out, data, host, say, run.progress)
     if (out / MANIFEST).exists():
         say(f"{out.name}/ is complete already; nothing to do.")
         return LabelResult(out, read_manifest(out), 0, time.monotonic() - started)
-    labelled = _label_missing(plan, out, request, run)
+    missing = plans.missing(plan, out)
+    labelled = 0
+    if missing:
+        host = replace(host, python=interpreter(host.request.family, run.teacher_python))
+        with connect(Task.of(out, host), say, run.scheduler, min(run.workers, len(missing)), run.jobs) as cluster:
+            receipts = over_dask.receipts(cluster, missing, out, host)
+            labelled = _advance(receipts, plan, missing, range(plan.n_chunks), run.progress)
     manifest = _finish_once(out, plan)
     return LabelResult(out, manifest, labelled, time.monotonic() - started)
 
 
-def _label_missing(plan: plans.Plan, folder: Path, request: TeacherRequest, run: RunSettings) -> int:
-    """Label every missing chunk; returns the structures labelled by this call."""
-    missing = plans.missing(plan, folder)
-    if not missing:
-        return 0
-    sizes = {chunk: plan.chunk_starts[chunk + 1] - plan.chunk_starts[chunk] for chunk in missing}
+def label_part(
+    settings: plans.LabelSettings,
+    out: Path,
+    part: tuple[int, int],
+    data: Path | None = None,
+    run: RunSettings = RunSettings(),
+    say: Say = print,
+) -> PartResult:
+    """Label one share, (k, n), of the plan of `out` without any scheduler, as a task of a job array does.
+
+    Whichever part comes first makes the plan, and the others wait for it. When all parts are done, label() makes shards and
+    manifest of them. Raises what label() raises.
+    """
+    started = time.monotonic()
+    out = out.resolve()
+    host = _host(settings, run)
+    plan = prepare(settings, out, data, host, say, run.progress)
+    name = f"{part[0]}/{part[1]}"
+    mine = parts.share_of(range(plan.n_chunks), part)
+    if (out / MANIFEST).exists():
+        say(f"{out.name}/ is complete already; nothing to do.")
+        return PartResult(out, name, 0, len(mine), 0, 0, time.monotonic() - started)
+    missing = parts.share_of(plans.missing(plan, out), part)
+    labelled = 0
+    if missing:
+        receipts = parts.receipts(missing, out, host, min(run.workers, len(missing)))
+        labelled = _advance(receipts, plan, missing, mine, run.progress)
+    left = plans.missing(plan, out)
+    n_mine = len(parts.share_of(left, part))
+    return PartResult(out, name, labelled, len(mine), n_mine, len(left) - n_mine, time.monotonic() - started)
+
+
+def _host(settings: plans.LabelSettings, run: RunSettings) -> HostSettings:
+    """How teachers are run; on this machine there will be `workers` of them."""
+    request = plans.request_of(settings)
+    if run.teacher_python is not None:
+        interpreter(request.family, run.teacher_python)  # a wrong path is said now, not by a worker
+    memory_bytes = run.memory_bytes or (run.jobs.memory_per_worker if run.jobs else None)
+    return HostSettings(request, run.teacher_python, run.threads, run.deadline_s, memory_bytes, run.workers)
+
+
+def _advance(
+    receipts: Iterable[Receipt], plan: plans.Plan, missing: Sequence[int], of: Sequence[int], show: bool
+) -> int:
+    """Follow the receipts of the chunks that are missing `of` some with a progress bar; returns the structures labelled."""
+
+    def size(chunk: int) -> int:
+        return plan.chunk_starts[chunk + 1] - plan.chunk_starts[chunk]
+
+    total = sum(map(size, of))
     labelled = products = 0
     begun = time.monotonic()
-    workers = min(run.workers, len(missing))
-    with (
-        connect(run.scheduler, workers) as client,
-        progress(n := plan.spool.n_structures, "structures", "labelling", run.progress, n - sum(sizes.values())) as bar,
-    ):
-        python = str(interpreter(request.family, run.teacher_python))
-        for receipt in _receipts(client, missing, str(folder), python, request, run.threads, run.deadline_s):
+    with progress(total, "structures", "labelling", show, total - sum(map(size, missing))) as bar:
+        for receipt in receipts:
             labelled += receipt.n_labelled
             products += receipt.n_products
             rate = products / (time.monotonic() - begun)
-            bar.advance(sizes[receipt.chunk], products_per_s=f"{rate:.3g}")
+            bar.advance(size(receipt.chunk), products_per_s=f"{rate:.3g}")
     return labelled
-
-
-def _receipts(client: Client, chunks: list[int], *work: Any) -> Iterator[Receipt]:
-    """Receipts as chunks are done, with a window of chunks in flight."""
-    from distributed import as_completed
-
-    waiting = iter(chunks)
-
-    def submit(chunk: int) -> Future:
-        return client.submit(label_on_worker, chunk, *work, pure=False)
-
-    done = as_completed([submit(chunk) for chunk in islice(waiting, CHUNKS_PER_WORKER * n_workers(client))])
-    for future in done:
-        yield _result(future)
-        for chunk in islice(waiting, 1):
-            done.add(submit(chunk))
-
-
-def _result(future: Future) -> Receipt:
-    """The receipt of a finished chunk; what went wrong with the cluster becomes a sentence."""
-    from distributed.scheduler import KilledWorker
-
-    try:
-        receipt: Receipt = future.result()
-    except KilledWorker as error:
-        raise HDistillError(
-            f"Dask workers died while they labelled ({error}); all finished chunks are kept: run the same command again, "
-            "with more memory for the workers."
-        ) from error
-    except OSError as error:
-        raise HDistillError(
-            f"A worker cannot read or write the output directory ({error}); all finished chunks are kept: make room or mend "
-            "the permissions, then run the same command again."
-        ) from error
-    return receipt
-
-
-_HOSTS: dict[tuple[Any, ...], TeacherHost] = {}  # of this worker process: the teacher is loaded once, not once a chunk
-
-
-def label_on_worker(
-    chunk: int, folder: str, python: str, request: TeacherRequest, threads: int, deadline_s: float
-) -> Receipt:
-    """Runs on a Dask worker: label one chunk with the worker's own teacher process."""
-    key = (python, repr(request), threads, deadline_s)
-    if key not in _HOSTS:
-        for other in _HOSTS.values():  # a long-lived worker serves one run after another: let the former teacher go
-            other.close()
-        _HOSTS.clear()
-        path = Path(python) if Path(python).exists() else interpreter(request.family)
-        _HOSTS[key] = TeacherHost(path, request, threads, deadline_s)
-    return label_chunk(Path(folder), chunk, _HOSTS[key])
 
 
 def _finish_once(folder: Path, plan: plans.Plan) -> dict[str, Any]:

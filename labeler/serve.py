@@ -39,16 +39,53 @@ def _leave_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _limit_memory(n_bytes: int) -> None:
+    """An allocation beyond n_bytes fails, as an exception that can be answered, before the kernel kills somebody."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = n_bytes if hard == resource.RLIM_INFINITY else min(n_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+
+
+def _peak_bytes(device: str) -> int:
+    """The most memory this process has had: of the GPU, else of the machine."""
+    import resource
+
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _device_bytes(device: str) -> int | None:
+    """Memory of the GPU, None for a CPU."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Memory and nothing else: any other error must be seen, not retried with half a batch."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, for CUDA
+        return True
+    said = ("can't allocate memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "std::bad_alloc")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+
+
 def _failure(error: BaseException) -> dict[str, Any]:
     """An exception as an answer: why, in one of three words, and its text."""
     from hdistill.data.errors import HDistillError
 
     text = str(error) or type(error).__name__
-    memory = (
-        isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower()
-    )
-    if memory:
-        return {"failed": "out of memory", "text": text}
+    if _is_out_of_memory(error):
+        if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        return {"failed": "out of memory", "text": text.splitlines()[0]}
     if isinstance(error, HDistillError):
         return {"failed": "refused", "text": text}
     return {"failed": "exception", "text": f"{type(error).__name__}: {text}"}
@@ -83,20 +120,24 @@ def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
         header, _ = wire.decode(read)
         try:
             request = TeacherRequest(**header["request"])
+            if header["memory_bytes"] is not None and request.device == "cpu":  # CUDA maps far more than it uses
+                _limit_memory(header["memory_bytes"])
             if request.device != "cpu":
                 _be_deterministic()
             teacher = importlib.import_module(f"hdistill.labeler.teachers.{request.family}").load(request)
         except Exception as error:
             answer(_failure(error))
             return
-        answer({"info": teacher.info.as_json()})
+        about = {"peak_bytes": _peak_bytes(request.device), "device_bytes": _device_bytes(request.device)}
+        answer({"info": teacher.info.as_json(), **about})
         while True:
             header, arrays = wire.decode(read)
             try:
                 structures = wire.unpack_structures(header, arrays)
                 directions = wire.unpack_directions(header, arrays)
                 header, arrays = wire.pack_labels(teacher.label(structures, directions))
-                answer({**header, "conservative": teacher.info.conservative}, arrays)
+                seen = {"conservative": teacher.info.conservative, "peak_bytes": _peak_bytes(request.device)}
+                answer({**header, **seen}, arrays)
             except (Exception, SystemExit) as error:
                 answer(_failure(error))
     except EOFError:

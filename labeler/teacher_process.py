@@ -16,7 +16,7 @@ from types import TracebackType
 from hdistill.data.errors import TeacherCrashed, TeacherError
 from hdistill.data.structure import Directions, Labels, Structure
 
-from . import wire
+from . import gpus, wire
 from .teachers.contract import TeacherInfo, TeacherRequest
 
 SERVE = Path(__file__).with_name("serve.py")
@@ -37,18 +37,33 @@ class TeacherException(TeacherError):
     """The teacher raised an error of its own on this batch. The process lives on."""
 
 
+class TeacherHung(TeacherCrashed):
+    """No answer within the deadline; the process was stopped."""
+
+
 class TeacherProcess:
     """A loaded teacher in a process of its own. Use as a context manager.
 
     Raises TeacherError where the teacher cannot be loaded or refuses a structure, TeacherOutOfMemory, TeacherException, and
     TeacherCrashed where the process died or missed a deadline; after TeacherCrashed this object is closed.
+    memory_bytes: an allocation on a CPU beyond it fails inside the teacher, and is answered with TeacherOutOfMemory.
     """
 
-    def __init__(self, python: Path, request: TeacherRequest, threads: int = 1, deadline_s: float = LOAD_DEADLINE_S):
+    def __init__(
+        self,
+        python: Path,
+        request: TeacherRequest,
+        threads: int = 1,
+        memory_bytes: int | None = None,
+        deadline_s: float = LOAD_DEADLINE_S,
+        gpu: str | None = None,
+    ):
         environment = dict(os.environ)
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environment[name] = str(threads)
         environment |= KEEP_FREED_MEMORY
+        if gpu is not None:
+            environment[gpus.VARIABLE] = gpu
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
         try:
             self._process = subprocess.Popen(
@@ -65,7 +80,8 @@ class TeacherProcess:
             raise TeacherError(f"The teacher's interpreter {python} does not start: {error.strerror}.") from error
         self.name = request.name
         try:
-            header, _ = self._exchange(wire.encode({"request": asdict(request)}), deadline_s)
+            first = {"request": asdict(request), "memory_bytes": memory_bytes}
+            header, _ = self._exchange(wire.encode(first), deadline_s)
             if "failed" in header:
                 raise TeacherError(f"Teacher {request.name} does not load: {header['text']}")
         except BaseException:
@@ -73,6 +89,9 @@ class TeacherProcess:
             raise
         header["info"]["elements"] = tuple(header["info"]["elements"])
         self.info = TeacherInfo(**header["info"])
+        self.seconds = 0.0  # that the last batch took
+        self.peak_bytes = int(header["peak_bytes"])  # the most it has had until now: of the GPU, else of the machine
+        self.device_bytes: int | None = header["device_bytes"]  # memory of the GPU, if it is on one
 
     @property
     def pid(self) -> int:
@@ -89,7 +108,9 @@ class TeacherProcess:
         header, arrays = wire.pack_structures(structures)
         header_d, arrays_d = wire.pack_directions(directions)
         message = wire.encode({**header, **header_d}, {**arrays, **arrays_d})
+        began = time.monotonic()
         header, arrays = self._exchange(message, deadline_s)
+        self.seconds = time.monotonic() - began
         if "failed" in header:
             kind = {"refused": TeacherError, "out of memory": TeacherOutOfMemory}.get(
                 header["failed"], TeacherException
@@ -97,7 +118,12 @@ class TeacherProcess:
             raise kind(header["text"])
         # Some teachers find out only from a structure whether their forces are a gradient.
         self.info = replace(self.info, conservative=header["conservative"])
+        self.peak_bytes = int(header["peak_bytes"])
         return wire.unpack_labels(header, arrays, directions)
+
+    def kill(self) -> None:
+        """Kill the process and leave the rest to whoever waits for its answer."""
+        self._process.kill()
 
     def close(self) -> None:
         """End the process, at once."""
@@ -142,7 +168,7 @@ class TeacherProcess:
             return wire.decode(read)
         except TimeoutError:
             self.close()
-            raise TeacherCrashed(
+            raise TeacherHung(
                 f"Teacher {self.name} gave no answer within {deadline_s:.0f} s and was stopped."
             ) from None
         except (EOFError, OSError):

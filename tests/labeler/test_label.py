@@ -70,7 +70,7 @@ def test_every_structure_is_labelled_once_and_right(done: LabelResult, argon: Pa
 
             vectors = products.directions.vectors(structure.n_atoms)
             truth = products_by_differences(forces_at, structure.positions, vectors, step=1e-4)
-            assert np.abs(products.values - truth).max() < 1e-3 * np.abs(truth).max()
+            assert np.abs(products.values - truth).max() < 8e-3 * np.abs(truth).max()  # the codec alone: 1/128
             assert sample.labels.energy == pytest.approx(teacher.label([structure], [None])[0].energy, abs=1e-6)
 
 
@@ -78,13 +78,14 @@ def test_the_manifest_says_what_was_done(done: LabelResult) -> None:
     manifest = done.manifest
     assert manifest["counts"]["n_structures"] == 150
     assert manifest["hessian"]["n_products"] == 300
-    assert 0 < manifest["hessian"]["codec_error_mean"] < 1e-4
+    assert 0 < manifest["hessian"]["codec_error_mean"] < manifest["hessian"]["codec_error_max"] < 1 / 128
     assert manifest["preflight"]["product_difference_error"] < 1e-6
     assert manifest["teacher"]["name"] == "lennard-jones"
     assert manifest["subset"]["inputs"][0]["name"] == "argon.xyz"
     assert len(manifest["subset"]["inputs"][0]["sha256"]) == 64
     assert sum(manifest["splits"]["n_structures"].values()) == 150
-    assert {path.name for path in done.path.iterdir()} == {"plan.json", "manifest.json", "shards"}
+    files = {"plan.json", "manifest.json", "shards", "README.md", "croissant.json"}
+    assert {path.name for path in done.path.iterdir()} == files
 
 
 def test_one_worker_gives_the_same_bytes_as_two(done: LabelResult, argon: Path, tmp_path: Path) -> None:
@@ -188,8 +189,8 @@ def test_poison_is_named_and_its_neighbours_are_labelled(tmp_path: Path, monkeyp
     structures = clusters(40)
     reasons = {
         poison.SEGFAULT: ("teacher crashed", "SIGSEGV"),
-        poison.HANG: ("teacher crashed", "no answer within"),
-        poison.MEMORY: ("out of memory", "1 TB"),
+        poison.HANG: ("teacher hung", "no answer within"),
+        poison.MEMORY: ("out of memory", "does not fit into memory"),
         poison.NAN: ("bad labels", "not finite"),
         poison.EXIT: ("teacher raised", "SystemExit"),
         poison.RAISE: ("teacher raised", "no carbon"),
@@ -199,7 +200,7 @@ def test_poison_is_named_and_its_neighbours_are_labelled(tmp_path: Path, monkeyp
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     source = write_extxyz(tmp_path / "poison.xyz", structures)
     wanted = settings(source, teacher="ase:tests.labeler.poison.Poison", hessian="probes:1")
-    run = replace(QUIET, workers=1, deadline_s=0.5)
+    run = replace(QUIET, workers=1, deadline_s=2.0, memory_bytes=1 << 30)
     result = label(replace(wanted, batch_edges=200), tmp_path / "labels", run=run, say=silent)
     assert result.manifest["counts"]["n_structures"] == 34
     rows = [row for p in sorted((result.path / "quarantine").glob("*.json")) for row in json.loads(p.read_bytes())]
@@ -231,7 +232,8 @@ def test_bad_structures_go_to_quarantine_with_a_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize("hessian", ["rows:4", "full", "none"])
 def test_other_hessian_labels(tmp_path: Path, hessian: str) -> None:
     source = write_extxyz(tmp_path / "few.xyz", clusters(6))
-    result = label(settings(source, hessian=hessian), tmp_path / "labels", run=replace(QUIET, workers=1), say=silent)
+    wanted = replace(settings(source, hessian=hessian), codec="exact")
+    result = label(wanted, tmp_path / "labels", run=replace(QUIET, workers=1), say=silent)
     for sample in samples_of(result.path):
         products, n = sample.labels.hessian, sample.structure.n_atoms
         if hessian == "none":
@@ -241,7 +243,7 @@ def test_other_hessian_labels(tmp_path: Path, hessian: str) -> None:
         assert len(products.values) == (4 if hessian == "rows:4" else 3 * n)
         if hessian == "full":
             matrix = products.values.reshape(3 * n, 3 * n)
-            assert np.abs(matrix - matrix.T).max() < 1e-3 * np.abs(matrix).max()
+            assert np.abs(matrix - matrix.T).max() < 1e-4 * np.abs(matrix).max()
 
 
 def test_what_cannot_begin_says_why_in_one_sentence(
@@ -305,7 +307,7 @@ def test_a_calculator_whose_forces_are_no_gradient(tmp_path: Path, monkeypatch: 
     wanted = settings(source, teacher="ase:tests.labeler.poison.Swirl", hessian="probes:1")
     with pytest.raises(TeacherError, match="not the gradient of its energy"):
         label(wanted, tmp_path / "refused", run=QUIET, say=silent)
-    full = replace(wanted, hessian="full", arguments=("strength=0.2",))
+    full = replace(wanted, hessian="full", codec="exact", arguments=("strength=0.2",))
     result = label(full, tmp_path / "labels", run=replace(QUIET, workers=1), say=silent)
     assert result.manifest["teacher"]["conservative"] is False
     for sample in samples_of(result.path):
