@@ -238,9 +238,10 @@ def _quarantine(manifest: Mapping[str, Any]) -> str:
         reasons[str(row["reason"])] = reasons.get(str(row["reason"]), 0) + 1
     if not reasons:
         return "Every structure that was to be labelled is here."
-    return (
-        f"{manifest['counts']['n_quarantined']} structures could not be labelled and are not here; the manifest names each.\n\n"
-        + _table(("reason", "structures"), [(plain(name), str(n)) for name, n in sorted(reasons.items())])
+    listed, n = len(manifest["quarantine"]), manifest["counts"]["n_quarantined"]
+    named = "the manifest names each" if listed == n else f"the manifest names the first {listed}, counted here"
+    return f"{n} structures could not be labelled and are not here; {named}.\n\n" + _table(
+        ("reason", "structures"), [(plain(name), str(n)) for name, n in sorted(reasons.items())]
     )
 
 

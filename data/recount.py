@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import LabelSetError
-from .schema import ARRAYS, SPLITS
+from .schema import ARRAYS, MAX_QUARANTINE_ROWS, SPLITS
 from .shard import decode
 from .shard_file import OpenShard
 
@@ -72,7 +72,8 @@ class Recount:
             "elements of Hessian products": (hessian.get("n_elements"), self.values),
         }
         if "quarantine" in manifest:
-            stated["structures in quarantine"] = (counts.get("n_quarantined"), len(manifest["quarantine"]))
+            listed = min(counts.get("n_quarantined", 0), MAX_QUARANTINE_ROWS)
+            stated["structures in quarantine"] = (listed, len(manifest["quarantine"]))
         for name, (said, found) in stated.items():
             if said is not None and said != found:
                 raise LabelSetError(f"{what} counts {name} as {_short(said)}, but there are {_short(found)}.")

@@ -27,13 +27,13 @@ from .labelset import MANIFEST, SHARDS
 from .licences import for_manifest
 from .publication import write_documents
 from .publish import publish
-from .schema import FORMAT, SIGN, SPLITS, VERSION
+from .schema import FORMAT, MAX_QUARANTINE_ROWS, SIGN, SPLITS, VERSION
 from .shard import concatenate
 from .shard_file import Arrays, image, open_shard
 
 SHARD_BYTES = 128 << 20  # of arrays in memory; what is on disk is smaller
 UNITS = {"energy": "eV", "forces": "eV/A", "stress": "eV/A^3 (ASE sign)", "hessian": "eV/A^2", "length": "A"}
-QUARANTINE_KEYS = ("id", "reason", "text", "attempts")
+MAX_TEXT = 400  # characters of why a structure is in quarantine; quarantine/ has all of them
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _manifest(facts: Facts, shards: list[dict[str, Any]], totals: _Totals) -> di
             "elements": {str(z): n for z, n in sorted(totals.elements.items())},
         },
         "splits": {**facts.splits, "n_structures": {name: totals.splits[name] for name in SPLITS}},
-        "quarantine": [{key: row[key] for key in QUARANTINE_KEYS} for row in facts.quarantine],
+        "quarantine": [_quarantine_row(row) for row in facts.quarantine[:MAX_QUARANTINE_ROWS]],
         "licenses": {**facts.licenses, **for_manifest(facts.licenses)},
         "environment": {
             "python": platform.python_version(),
@@ -251,3 +251,7 @@ def _manifest(facts: Facts, shards: list[dict[str, Any]], totals: _Totals) -> di
         **({"history": dict(facts.history)} if facts.history else {}),
         "shards": shards,
     }
+
+
+def _quarantine_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": row["id"], "reason": row["reason"], "text": row["text"][:MAX_TEXT], "attempts": row["attempts"]}

@@ -14,6 +14,7 @@ from hdistill.data.errors import HDistillError
 
 from .chunk import Receipt, label_chunk
 from .host import HostSettings, TeacherHost, TeacherWillNotStart
+from .light import import_vesin_without_torch
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -132,6 +133,7 @@ def label_on_worker(chunk: int, folder: str, settings: HostSettings) -> Receipt 
     from distributed import get_worker
 
     with _ONE_AT_A_TIME:
+        import_vesin_without_torch()
         key = repr(settings)
         if key not in _HOSTS:
             let_go()  # a long-lived worker serves one run after another: let the former teacher go

@@ -17,10 +17,12 @@ from .host import HostSettings, TeacherHost
 
 
 def parse(text: str) -> tuple[int, int]:
-    """'3/64' to (3, 64): the third of 64 shares. Raises InputError."""
+    """'3/64' to (3, 64): the third of 64 shares; 0/64 is the plan and no share of it. Raises InputError."""
     k, slash, n = text.partition("/")
-    if not (slash and k.strip().isdigit() and n.strip().isdigit() and 1 <= int(k) <= int(n)):
-        raise InputError(f"--part was '{text}'; it takes K/N with K from 1 to N, such as 3/64.")
+    if not (slash and k.strip().isdigit() and n.strip().isdigit() and int(k) <= int(n) > 0):
+        raise InputError(
+            f"--part was '{text}'; it takes K/N with K from 1 to N, such as 3/64, or 0/64 for the plan alone."
+        )
     return int(k), int(n)
 
 

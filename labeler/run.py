@@ -111,8 +111,8 @@ def label_part(
 ) -> PartResult:
     """Label one share, (k, n), of the plan of `out` without any scheduler, as a task of a job array does.
 
-    Whichever part comes first makes the plan, and the others wait for it. When all parts are done, label() makes shards and
-    manifest of them. Raises what label() raises.
+    Whichever part comes first makes the plan, and the others wait for it; (0, n) makes the plan alone. When all parts are
+    done, label() makes shards and manifest of them. Raises what label() raises.
     """
     started = time.monotonic()
     out = out.resolve()

@@ -77,7 +77,9 @@ main.add_command(clusters)
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster instead of local workers.")
 @click.option("--cluster", metavar="FILE", help="Workers as batch jobs; see `hdistill clusters`.")
 @click.option("--teacher-python", type=PATH, metavar="PATH", help="The interpreter that has the teacher.")
-@click.option("--part", metavar="K/N", help="Label the K-th of N shares without a scheduler: for job arrays.")
+@click.option(
+    "--part", metavar="K/N", help="Label the K-th of N shares without a scheduler: for job arrays; 0/N only plans."
+)
 @click.option("--memory", metavar="SIZE", help="Of each teacher on a CPU, such as 8GB; a share of the machine.")
 @click.option("--deadline", "deadline_s", default=120.0, show_default=True, help="Seconds a small batch may take.")
 @click.option("--add", metavar="SPEC", help="probes:K or rows:K: so many more of each structure than --hessian says.")

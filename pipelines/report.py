@@ -45,6 +45,9 @@ def label_summary(result: dict[str, Any]) -> str:
 
 def part_summary(result: dict[str, Any]) -> str:
     """What one part of a job array did, and what is to be done next."""
+    if result["part"].startswith("0/"):
+        left = result["n_missing_elsewhere"]
+        return f"{result['path']}: the plan stands, {left} chunks are to be labelled; {duration(result['seconds'])}."
     done = result["n_chunks"] - result["n_missing"]
     said = f"{result['path']}: part {result['part']}, {done} of {result['n_chunks']} chunks, {duration(result['seconds'])}."
     if result["n_missing"] + result["n_missing_elsewhere"] == 0:

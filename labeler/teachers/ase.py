@@ -100,8 +100,8 @@ class AnyCalculator:
         self._forget()
         forces = np.asarray(self._atoms(structure, centre).get_forces(), np.float64)
         size = float(np.linalg.norm(forces))
-        if size < FLOOR * np.sqrt(forces.size):
-            return  # ask the next structure
+        if not size >= FLOOR * np.sqrt(forces.size):
+            return  # too small, or not a number: ask the next structure
         errors = []
         for _ in range(N_CHECKS):
             vector = generator.choice([-1.0, 1.0], size=forces.shape)
@@ -109,6 +109,8 @@ class AnyCalculator:
                 self._energy(self._atoms(structure, centre + h * vector)) for h in (ENERGY_STEP, -ENERGY_STEP)
             )
             errors.append((ahead - behind) / (2 * ENERGY_STEP) + float((forces * vector).sum()))
+        if not np.isfinite(errors).all():
+            return
         conservative = bool(np.sqrt(np.mean(np.square(errors))) < TOLERANCE * size)
         self.info = replace(self.info, conservative=conservative)
         self.checked = True

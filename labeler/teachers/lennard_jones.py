@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hdistill.data.structure import Directions, HessianProducts, Labels, Structure
 
+from ..light import import_vesin_without_torch
 from .about import describe
 from .contract import TeacherRequest, check_elements, check_no_task, check_signals
 
@@ -42,6 +43,7 @@ class Pairs(NamedTuple):
 
 class LennardJones:
     def __init__(self, request: TeacherRequest):
+        import_vesin_without_torch()
         check_no_task(request)
         check_signals(request, atom_energies=True, node_features=False)
         self.dtype = np.dtype(request.dtype)

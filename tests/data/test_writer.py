@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hdistill.data import writer
 from hdistill.data.errors import LabelSetError
 from hdistill.data.labelset import MANIFEST, read_manifest, verify
+from hdistill.data.schema import MAX_QUARANTINE_ROWS
 from hdistill.data.shard import append_products, concatenate, decode, read_samples, select, to_arrays, without_products
 from tests.data.made import facts_of_samples, make_label_set, samples_of
 
@@ -37,8 +39,6 @@ def test_products_are_put_behind_those_that_are_there(hessian: str) -> None:
     whole = to_arrays(long, "compact")
 
     def some(first: int, stop: int) -> dict[str, np.ndarray]:
-        from dataclasses import replace
-
         from hdistill.data.structure import Directions, HessianProducts
 
         cut = []
@@ -123,3 +123,18 @@ def test_sweeping_removes_only_what_the_manifest_does_not_name(tmp_path: Path) -
     (folder / "shards" / "00009-deadbeef.h5").write_bytes(b"left by a killed writer")
     writer.sweep(folder, read_manifest(folder))
     assert files_of(folder) == before
+
+
+def test_a_huge_quarantine_is_counted_whole_and_listed_in_part(tmp_path: Path) -> None:
+    """A manifest that names a million structures would be too large for its readers."""
+    samples = samples_of("probes:1")
+    rows = [
+        {"id": f"{i:032x}", "reason": "bad structure", "text": "so " * 1000, "attempts": 0}
+        for i in range(MAX_QUARANTINE_ROWS + 5)
+    ]
+    facts = replace(facts_of_samples("probes:1", "compact"), quarantine=rows)
+    writer.write(tmp_path, [writer.Part(to_arrays(samples, "compact"))], facts)
+    manifest = verify(tmp_path).manifest
+    assert manifest["counts"]["n_quarantined"] == len(rows)
+    assert len(manifest["quarantine"]) == MAX_QUARANTINE_ROWS
+    assert "names the first 20000" in (tmp_path / "README.md").read_text()

@@ -21,6 +21,8 @@ import psutil
 import pytest
 from ase import Atoms
 
+from hdistill.data.errors import InputError
+from hdistill.labeler.part import parse
 from hdistill.labeler.plan import load, missing
 from tests.labeler.conftest import write_extxyz
 
@@ -248,6 +250,10 @@ def test_sigterm_at_wall_time_stops_in_order(source: Path, undisturbed: dict[str
 def test_killed_parts_of_a_job_array(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     """Three parts start at once, without a plan; one is killed and run again; a last call without --part finishes."""
     out = tmp_path / "labels"
+    assert parse("0/3") == (0, 3)
+    for wrong in ("4/3", "1", "-1/3", "0/0", "a/b"):
+        with pytest.raises(InputError, match="--part was"):
+            parse(wrong)
     parts = [f"{k}/3" for k in (1, 2, 3)]
     together = [start(label_command(source, out, "--part", part, "--workers", "1")) for part in parts]
     wait_for(together[0], lambda: n_published(out) >= 1)
@@ -261,5 +267,14 @@ def test_killed_parts_of_a_job_array(source: Path, undisturbed: dict[str, bytes]
     complete(source, out, "--part", "1/3")
     assert missing(plan, out) == []
     assert not (out / "manifest.json").exists()
+    complete(source, out)
+    assert files_of(out) == undisturbed
+
+
+def test_the_plan_alone(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / "labels"
+    complete(source, out, "--part", "0/3")
+    assert len(missing(load(out), out)) == load(out).n_chunks
+    assert n_published(out) == 0
     complete(source, out)
     assert files_of(out) == undisturbed

@@ -45,7 +45,7 @@ def test_eighteen_poisonous_structures_among_two_hundred(tmp_path: Path, monkeyp
         result = label(settings, tmp_path / "labels", run=elsewhere, say=lambda _: None)
         assert pids(client) == before  # no worker was lost, none restarted
     rows = [row for p in sorted((result.path / "quarantine").glob("*.json")) for row in json.loads(p.read_bytes())]
-    assert Counter(row["group"] for row in rows) == Counter(wanted)
+    assert Counter(row["group"] for row in rows) == Counter(list(wanted))
     for row in rows:
         _, reason, words = CULPRITS[wanted[row["group"]]]
         assert row["reason"] == reason, row

@@ -14,9 +14,11 @@ from hdistill.data.errors import TeacherError
 from hdistill.data.probes import HessianSpec, parse_spec
 from hdistill.data.structure import HessianProducts, Labels, Structure
 from hdistill.labeler import catalogue, preflight
+from hdistill.labeler.host import HostSettings
 from hdistill.labeler.teacher_process import TeacherProcess
 
 REQUEST = catalogue.request("lennard-jones")
+HOST = HostSettings(REQUEST)
 PROBES = parse_spec("probes:4")
 
 
@@ -27,12 +29,12 @@ def triangle(seed: int) -> Structure:
 
 def test_a_right_teacher_passes_with_figures() -> None:
     with TeacherProcess(Path(sys.executable), REQUEST) as teacher:
-        figures = preflight.check(teacher, Path(sys.executable), REQUEST, triangle(0), PROBES)
+        figures = preflight.check(teacher, HOST, triangle(0), PROBES)
         assert figures["dtype"] == "float64"
         assert 0 < figures["product_difference_error"] < 1e-6
         assert 0 < figures["force_difference_error"] < 1e-6
         assert 0 < figures["product_run_precision_error"] < 1e-5
-        none = preflight.check(teacher, Path(sys.executable), REQUEST, triangle(0), HessianSpec("none"))
+        none = preflight.check(teacher, HOST, triangle(0), HessianSpec("none"))
         assert none["product_difference_error"] is None
 
 
@@ -63,7 +65,7 @@ def test_wrong_derivatives_are_refused(wrong: Any, said: str, monkeypatch: pytes
         TeacherProcess(Path(sys.executable), REQUEST) as teacher,
         pytest.raises(TeacherError, match=said),
     ):
-        preflight.check(teacher, Path(sys.executable), REQUEST, triangle(0), PROBES)
+        preflight.check(teacher, HOST, triangle(0), PROBES)
 
 
 def _scaled(products: HessianProducts | None, factor: float) -> HessianProducts | None:

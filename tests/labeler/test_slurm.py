@@ -77,7 +77,6 @@ def queued() -> list[str]:
     return subprocess.run(["squeue", "--noheader", "--format=%A"], capture_output=True, text=True).stdout.split()
 
 
-@pytest.mark.long
 def test_jobs_give_the_same_bytes_as_local_workers(slurm: None, argon: Path, tmp_path: Path) -> None:
     """Two jobs, one of them of two workers' worth; nothing is left in the queue."""
     lennard_jones = ("--teacher", "lennard-jones", "--hessian", "probes:2")
@@ -143,7 +142,6 @@ def test_a_partition_that_does_not_exist_is_said(slurm: None, argon: Path, tmp_p
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.long
 def test_a_job_array_without_a_scheduler(slurm: None, argon: Path, tmp_path: Path) -> None:
     """--part from sbatch --array, then the last call, which makes shards and manifest of what the parts did."""
     out = tmp_path / "labels"
