@@ -60,14 +60,6 @@ def decode(stored: NDArray[Any], exponent: NDArray[np.int8] | None) -> NDArray[n
     return values
 
 
-def relative_error(values: NDArray[np.floating[Any]], codec: Codec) -> NDArray[np.float64]:
-    """What the codec costs: |decoded - values|_2 / |values|_2 of each product, (K,); 0 for a product that is zero."""
-    decoded = decode(*encode(values, codec))
-    norm = np.sqrt((np.asarray(values, np.float64) ** 2).sum(axis=(1, 2)))
-    error = np.sqrt(((decoded.astype(np.float64) - values) ** 2).sum(axis=(1, 2)))
-    return np.where(norm > 0, error / np.where(norm > 0, norm, 1), 0.0)
-
-
 def _exponent(positive: NDArray[np.float64]) -> NDArray[np.int64]:
     """floor(log2(x)) without rounding; -1 for 0."""
     return np.asarray(np.frexp(positive)[1], np.int64) - 1

@@ -28,7 +28,7 @@ from .errors import InputError, LabelSetError
 from .probes import HessianSpec, draw, parse_spec
 from .provenance import digest_of
 from .publish import sha256_of
-from .shard import Sample, to_arrays
+from .shard import Sample, codec_errors, to_arrays
 from .sources import Keys, SourceReport
 from .sources.ase_files import parse_xyz, xyz_frames
 from .sources.formula import hill_formula
@@ -204,9 +204,9 @@ def _parts(file: Path, settings: ImportSettings, spec: HessianSpec, splits: Mapp
 
 
 def _part(block: list[Sample], codec: codecs.Codec) -> Part:
-    products = [s.labels.hessian.values for s in block if s.labels.hessian is not None]
-    errors = np.concatenate([codecs.relative_error(values, codec) for values in products])
-    return Part(to_arrays(block, codec), float(errors.sum()), float(errors.max()), len(errors))
+    arrays = to_arrays(block, codec)
+    errors = codec_errors(block, arrays)
+    return Part(arrays, float(errors.sum()), float(errors.max()), len(errors))
 
 
 def _sample(raw: Raw, spec: HessianSpec, seed: int, split: str) -> Sample:

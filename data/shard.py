@@ -82,6 +82,21 @@ def _hessian_arrays(products: Sequence[HessianProducts | None], codec: codecs.Co
     return arrays
 
 
+def codec_errors(samples: Sequence[Sample], arrays: Arrays) -> NDArray[np.float64]:
+    """What the codec cost: |stored - values|_2 / |values|_2 of each product of these samples, (P,), given their arrays."""
+    values = [s.labels.hessian.values for s in samples if s.labels.hessian is not None]
+    lengths = np.concatenate([np.full(len(v), v[0].size) for v in values] or [np.zeros(0, np.int64)])
+    if not len(lengths):
+        return np.zeros(0)
+    exponent = arrays.get("hessian_exponent")
+    each = None if exponent is None else np.repeat(exponent, lengths)
+    decoded = codecs.decode(arrays["hessian_values"].reshape(-1, 1, 1), each).ravel().astype(np.float64)
+    exact = np.concatenate([np.ravel(v) for v in values]).astype(np.float64)
+    starts = np.cumsum(lengths) - lengths
+    error, norm = (np.sqrt(np.add.reduceat(x**2, starts)) for x in (decoded - exact, exact))
+    return np.where(norm > 0, error / np.where(norm > 0, norm, 1), 0.0)
+
+
 def concatenate(parts: Sequence[Arrays]) -> Arrays:
     """The arrays of several chunks as those of one shard: nothing is decoded, so nothing changes but the offsets."""
     parts = [part for part in parts if len(part["id"])]

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from hdistill.data import codec, shard
+from hdistill.data import shard
 from hdistill.data.errors import TeacherCrashed, TeacherError
 from hdistill.data.probes import draw
 from hdistill.data.publish import publish
@@ -152,7 +150,7 @@ def _publish(
         publish(plans.quarantine_path(folder, chunk), json.dumps(rows, indent=1).encode())
     arrays = shard.to_arrays(samples, plan.settings.codec)
     products = [s.labels.hessian for s in samples if s.labels.hessian is not None]
-    errors = np.concatenate([codec.relative_error(h.values, plan.settings.codec) for h in products] or [np.zeros(0)])
+    errors = shard.codec_errors(samples, arrays)
     attributes = {
         "plan": plan.digest,
         "n_computed": sum(len(h.values) if h.n_computed is None else h.n_computed for h in products),
