@@ -65,7 +65,8 @@ def add(
         raise InputError(
             f"--add was '{more}' for --hessian {base}; it takes {_countable(base)}:K, so many more of the same."
         )
-    first = label(settings, out, data, run, say)
+    # That the first pass is complete is no news here.
+    first = label(settings, out, data, run, lambda said: None if said.endswith("nothing to do.") else say(said))
     clean(out, first.manifest)
     have, want = first.manifest["hessian"]["per_structure"], base.count + spec.count
     if have >= want:
