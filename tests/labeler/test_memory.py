@@ -85,6 +85,13 @@ def test_the_plan_takes_smaller_batches_where_memory_is_small(request_ani: HostS
     assert narrow & (narrow - 1) == 0  # a power of two: measured twice, it is the same
 
 
+def test_the_memory_of_a_large_parent_is_not_the_teachers(request_ani: HostSettings) -> None:
+    """On Linux ru_maxrss begins with what the parent had when it forked: a batch would seem to take nothing."""
+    ballast = np.ones(100 << 20)  # 0.8 GB
+    with request_ani.start() as teacher:
+        assert teacher.peak_bytes < ballast.nbytes / 2
+
+
 def test_no_other_error_is_taken_for_memory() -> None:
     """An exception halves the batch to find its culprit, with its own reason; a crash is tried twice; neither is swallowed."""
     structures = [molecule(1, seed) for seed in range(4)]
