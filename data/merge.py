@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from . import agreement, provenance
 from .errors import InputError, LabelSetError
 from .labelset import LabelSet, open_label_set
-from .shard import decode, select
+from .shard import decode, packed_ids, select
 from .shard_file import Arrays, open_shard, read_arrays
 from .writer import Facts, Part, group_keys, require_free, sweep, write
 
@@ -91,13 +91,13 @@ def index(sets: Sequence[LabelSet]) -> Rows:
     for number, labels in enumerate(sets):
         for place, shard in enumerate(labels.shards):
             with open_shard(shard.path) as file:
-                ids = np.ascontiguousarray(file["id"][:])
+                ids = packed_ids(file)
                 n = len(ids)
                 found = (
                     np.full(n, number, np.int32),
                     np.full(n, place, np.int32),
                     np.arange(n),
-                    ids.view("S16").reshape(n),  # 16 bytes each, so that NULs at the end make no difference
+                    ids,
                     np.diff(file["product_offsets"][:]),
                     group_keys(file["group"][:]),
                     file["split"][:],
@@ -189,8 +189,6 @@ def facts(sets: Sequence[LabelSet], rows: Rows, chosen: Selection, noted: list[s
     """What is known of the union."""
     manifests = [labels.manifest for labels in sets]
     first = manifests[0]
-    labelled = {row.ljust(16, b"\0").hex() for row in _ids_of_quarantine(manifests, rows)}
-    quarantine = {row["id"] or row["text"]: row for manifest in manifests for row in manifest["quarantine"]}
     counts = {manifest["hessian"]["per_structure"] for manifest in manifests}
     splits = {key: _same([m["splits"].get(key) for m in manifests]) for key in ("fractions", "seed", "by")}
     history = {
@@ -209,15 +207,18 @@ def facts(sets: Sequence[LabelSet], rows: Rows, chosen: Selection, noted: list[s
         subset=provenance.united_subset([manifest["subset"] for manifest in manifests]),
         splits=splits,
         licenses=provenance.united_licenses([manifest["licenses"] for manifest in manifests]),
-        quarantine=[row for key, row in sorted(quarantine.items()) if key not in labelled],
+        quarantine=united_quarantine(manifests, rows),
         history=history,
     )
 
 
-def _ids_of_quarantine(manifests: Sequence[dict[str, Any]], rows: Rows) -> list[bytes]:
-    """Ids that are in the quarantine of one set and labelled in another."""
-    ids = np.array([bytes.fromhex(row["id"]) for m in manifests for row in m["quarantine"]], "S16")
-    return list(np.intersect1d(ids, rows.id).tolist())
+def united_quarantine(manifests: Sequence[dict[str, Any]], rows: Rows) -> list[dict[str, Any]]:
+    """The quarantined structures of several sets, but for those that one of the sets has labelled."""
+    every = {row["id"] or row["text"]: row for manifest in manifests for row in manifest["quarantine"]}
+    ids = np.array([bytes.fromhex(row["id"]) for row in every.values()], "S16")
+    # numpy drops NULs at the end of bytes; ids may end in them.
+    labelled = {row.ljust(16, b"\0").hex() for row in np.intersect1d(ids, rows.id).tolist()}
+    return [row for key, row in sorted(every.items()) if key not in labelled]
 
 
 def _same(values: Sequence[Any]) -> Any:

@@ -20,7 +20,7 @@ from .merge import codec_error
 from .schema import SPLITS
 from .shard import select
 from .shard_file import read_arrays
-from .sources.label_sets import without_products
+from .sources.label_sets import bare_samples
 from .structure import Structure
 from .subset import order_key, select as matching
 from .writer import Facts, Part, facts_of, require_free, sweep, write
@@ -69,7 +69,7 @@ def choose(
     def structures() -> Iterator[Structure]:
         nonlocal place
         for number, shard in enumerate(labels.shards):
-            for row, sample in enumerate(without_products(shard.path)):
+            for row, sample in enumerate(bare_samples(shard.path)):
                 place = number, row
                 if split in (None, sample.split):
                     yield sample.structure

@@ -97,6 +97,11 @@ def codec_errors(samples: Sequence[Sample], arrays: Arrays) -> NDArray[np.float6
     return np.where(norm > 0, error / np.where(norm > 0, norm, 1), 0.0)
 
 
+def packed_ids(source: Mapping[str, Any]) -> NDArray[np.bytes_]:
+    """The id of every structure of an open shard or of arrays, (S,) of 16 bytes each, to sort and to compare."""
+    return np.ascontiguousarray(source["id"][:]).view("S16").reshape(-1)
+
+
 def concatenate(parts: Sequence[Arrays]) -> Arrays:
     """The arrays of several chunks as those of one shard: nothing is decoded, so nothing changes but the offsets."""
     parts = [part for part in parts if len(part["id"])]

@@ -28,13 +28,13 @@ from hdistill.data.errors import HDistillError, InputError, LabelSetError, PlanM
 from hdistill.data.labelset import LabelSet, open_label_set, read_manifest
 from hdistill.data.probes import HessianSpec, parse_spec
 from hdistill.data.schema import SPLITS
-from hdistill.data.shard import append_products, concatenate, decode, select, without_products
+from hdistill.data.shard import append_products, concatenate, decode, packed_ids, select, without_products
 from hdistill.data.shard_file import Arrays, open_shard, read_arrays
 from hdistill.data.split import parse_fractions, split_of
 
 from . import catalogue, plan as plans
 from .prepare import fingerprints
-from .run import LabelResult, RunSettings, label, label_part
+from .run import LabelResult, RunSettings, complete, label, label_part
 
 PASSES = "passes"
 AT_ONCE = 1024  # structures that are decoded together
@@ -65,8 +65,7 @@ def add(
         raise InputError(
             f"--add was '{more}' for --hessian {base}; it takes {_countable(base)}:K, so many more of the same."
         )
-    # That the first pass is complete is no news here.
-    first = label(settings, out, data, run, lambda said: None if said.endswith("nothing to do.") else say(said))
+    first = complete(settings, out, data, run, say)
     clean(out, first.manifest)
     have, want = first.manifest["hessian"]["per_structure"], base.count + spec.count
     if have >= want:
@@ -134,14 +133,12 @@ def extend(
     record = {"extend": asked, "n_structures": new.manifest["counts"]["n_structures"], **_record(old, new)}
     rows = merge.index([old, new])
     chosen = _splits_kept(old, new, rows)
-    quarantine = {row["id"]: row for row in (*old.manifest["quarantine"], *new.manifest["quarantine"])}
-    labelled = {bytes(row).hex() for row in _all_ids(new)}
     facts = _facts_with(
         old.manifest,
         record,
         subset=provenance.united_subset([old.manifest["subset"], new.manifest["subset"]]),
         licenses=provenance.united_licenses([old.manifest["licenses"], new.manifest["licenses"]]),
-        quarantine=[row for key, row in sorted(quarantine.items()) if key not in labelled],
+        quarantine=merge.united_quarantine([old.manifest, new.manifest], rows),
     )
     manifest = _replace(out, record, lambda: writer.write(out, merge.parts([old, new], rows, chosen), facts))
     return LabelResult(out, manifest, done.n_labelled_now, time.monotonic() - started)
@@ -260,7 +257,7 @@ def _pairs(old: LabelSet, new: LabelSet) -> Iterator[tuple[Arrays, Arrays, NDArr
     load = lru_cache(maxsize=2)(lambda path: read_arrays(path)[0])  # both sets are in the same order as a rule
     for shard in old.shards:
         arrays = read_arrays(shard.path)[0]
-        keys = np.ascontiguousarray(arrays["id"]).view("S16").reshape(-1)
+        keys = packed_ids(arrays)
         places = (
             order[np.minimum(np.searchsorted(ids[order], keys), len(ids) - 1)] if len(ids) else np.zeros(0, np.int64)
         )
@@ -286,7 +283,7 @@ def _all_ids(labels: LabelSet) -> NDArray[np.bytes_]:
     found = [np.zeros(0, "S16")]
     for shard in labels.shards:
         with open_shard(shard.path) as file:
-            found.append(np.ascontiguousarray(file["id"][:]).view("S16").reshape(-1))
+            found.append(packed_ids(file))
     return np.concatenate(found)
 
 

@@ -83,12 +83,20 @@ def label(
     Raises InputError, TeacherError (TeacherMissing, TeacherCrashed), PlanMismatch, LabelSetError. Structures that cannot be
     labelled do not raise: they are in the manifest's quarantine.
     """
-    started = time.monotonic()
     out = out.resolve()
+    was_complete = (out / MANIFEST).exists()
+    result = complete(settings, out, data, run, say)
+    if was_complete:
+        say(f"{out.name}/ is complete already; nothing to do.")
+    return result
+
+
+def complete(settings: plans.LabelSettings, out: Path, data: Path | None, run: RunSettings, say: Say) -> LabelResult:
+    """label(), for one to whom a set that is complete already is no news."""
+    started = time.monotonic()
     host = _host(settings, run)
     plan = prepare(settings, out, data, host, say, run.progress)
     if (out / MANIFEST).exists():
-        say(f"{out.name}/ is complete already; nothing to do.")
         return LabelResult(out, read_manifest(out), 0, time.monotonic() - started)
     missing = plans.missing(plan, out)
     labelled = 0

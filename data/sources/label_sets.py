@@ -20,7 +20,7 @@ def read(folder: Path, report: SourceReport) -> Iterator[Structure]:
     from ..labelset import open_label_set
 
     for shard in open_label_set(folder).shards:
-        for sample in without_products(shard.path):
+        for sample in bare_samples(shard.path):
             report.n_read += 1
             report.take("group", "label set")
             yield sample.structure
@@ -37,7 +37,7 @@ def stored_ids(folder: Path) -> Iterator[bytes]:
         yield from (row.tobytes() for row in ids)
 
 
-def without_products(shard: Path) -> Iterator[Sample]:
+def bare_samples(shard: Path) -> Iterator[Sample]:
     """The samples of a shard without their Hessian products, which are not even read."""
     from ..shard import decode
     from ..shard_file import open_shard

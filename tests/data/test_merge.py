@@ -12,7 +12,7 @@ import pytest
 from hdistill.data import writer
 from hdistill.data.errors import InputError, LabelSetError
 from hdistill.data.labelset import open_label_set, read_manifest, verify
-from hdistill.data.merge import merge
+from hdistill.data.merge import Rows, merge, united_quarantine
 from hdistill.data.shard import Sample, read_samples
 from tests.data.made import TEACHER, facts_of_samples, make_label_set, samples_of
 
@@ -170,3 +170,11 @@ def test_what_cannot_be_merged_is_said(tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(LabelSetError, match="sha256"):
         merge([a, a], tmp_path / "out", say=silent)
+
+
+def test_a_quarantined_id_that_ends_in_nul_is_known_when_it_is_labelled() -> None:
+    """numpy drops NULs at the end of bytes: such an id must not stay in quarantine after another set has labelled it."""
+    ids = ["11" * 15 + "00", "22" * 16]
+    rows = Rows(*[np.zeros(1, int)] * 3, np.array([bytes.fromhex(ids[0])], "S16"), *[np.zeros(1, int)] * 3)
+    manifest = {"quarantine": [{"id": key, "reason": "bad labels", "text": "", "attempts": 1} for key in ids]}
+    assert [row["id"] for row in united_quarantine([manifest], rows)] == ids[1:]

@@ -14,10 +14,7 @@ from hdistill.data.labelset import MANIFEST, read_manifest, verify
 from hdistill.data.schema import MAX_QUARANTINE_ROWS
 from hdistill.data.shard import append_products, concatenate, decode, read_samples, select, to_arrays, without_products
 from tests.data.made import facts_of_samples, make_label_set, samples_of
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+from tests.files import files_of
 
 
 @pytest.mark.parametrize("hessian", ["probes:3", "rows:2", "full", "none"])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.files import files_of
 from tests.labeler.conftest import clusters, write_extxyz
-from tests.labeler.test_nothing_lost import files_of
 
 NAMESPACE = ["unshare", "--map-root-user", "--mount"]
 PAGE = 4096

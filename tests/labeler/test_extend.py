@@ -25,6 +25,7 @@ from hdistill.labeler import extend as extending
 from hdistill.labeler.extend import TeacherDrifted, add, extend
 from hdistill.labeler.plan import LabelSettings
 from hdistill.labeler.run import label
+from tests.files import files_of
 from tests.labeler.conftest import clusters, write_extxyz
 from tests.labeler.quickly import QUIET, label_quickly
 
@@ -38,10 +39,6 @@ def settings(*subset: Path, hessian: str = "probes:2") -> LabelSettings:
 
 def samples_of(folder: Path) -> dict[str, Sample]:
     return {s.structure.id: s for shard in verify(folder).shards for s in read_samples(shard.path)}
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from hdistill.labeler.dry_run import predict
 from hdistill.labeler.plan import CHUNK_EDGES, LabelSettings, cut, load_cached
 from hdistill.labeler.run import LabelResult, RunSettings, label
 from hdistill.labeler.teacher_process import TeacherProcess
+from tests.files import files_of
 from tests.labeler import poison
 from tests.labeler.conftest import clusters, with_element, write_extxyz
 
@@ -39,10 +40,6 @@ def silent(_: str) -> None: ...
 
 def settings(*subset: Path, teacher: str = "lennard-jones", hessian: str = "probes:2") -> LabelSettings:
     return LabelSettings(teacher, tuple(str(path) for path in subset), hessian=hessian, splits="0.6,0.2,0.2")
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def samples_of(folder: Path) -> list[Sample]:

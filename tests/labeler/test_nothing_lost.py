@@ -24,6 +24,7 @@ from ase import Atoms
 from hdistill.data.errors import InputError
 from hdistill.labeler.part import parse
 from hdistill.labeler.plan import load, missing
+from tests.files import files_of
 from tests.labeler.conftest import write_extxyz
 
 N_STRUCTURES = 160  # of 27 atoms: about 15 in a chunk
@@ -35,10 +36,6 @@ PATIENCE_S = 120.0
 def label_command(source: Path, out: Path, *more: str) -> list[str]:
     words = ("label", *SETTINGS, "--subset", str(source), "-o", str(out), *more)
     return [sys.executable, "-m", "hdistill.pipelines", *words]
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -151,26 +148,26 @@ def kill_until_done(source: Path, out: Path, kills: int, seed: int) -> int:
     return done
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_kill_nine_at_random_moments(source: Path, undisturbed: dict[str, bytes], tmp_path: Path, seed: int) -> None:
+def kill_and_compare(source: Path, undisturbed: dict[str, bytes], folder: Path, seed: int, wanted: int) -> None:
+    """So many kills over as many label sets as it takes; each of them, completed, is as if nothing had been."""
     kills = rounds = 0
-    while kills < 5:  # four times five points
-        out = tmp_path / f"labels-{rounds}"
-        kills += kill_until_done(source, out, 5 - kills, 100 * seed + rounds)
+    while kills < wanted:
+        out = folder / f"labels-{rounds}"
+        kills += kill_until_done(source, out, wanted - kills, 100 * seed + rounds)
         assert files_of(out) == undisturbed
         rounds += 1
-        assert rounds < 10, "processes end before they can be killed"
+        assert rounds < 2 * wanted, "processes end before they can be killed"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kill_nine_at_random_moments(source: Path, undisturbed: dict[str, bytes], tmp_path: Path, seed: int) -> None:
+    kill_and_compare(source, undisturbed, tmp_path, seed, 5)  # four times five points
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(10, 20))
 def test_kill_nine_two_hundred_times(source: Path, undisturbed: dict[str, bytes], tmp_path: Path, seed: int) -> None:
-    kills = rounds = 0
-    while kills < 20:  # ten times twenty points
-        out = tmp_path / f"labels-{rounds}"
-        kills += kill_until_done(source, out, 20 - kills, 100 * seed + rounds)
-        assert files_of(out) == undisturbed
-        rounds += 1
+    kill_and_compare(source, undisturbed, tmp_path, seed, 20)  # ten times twenty points
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.files import files_of
 from tests.labeler.dask_processes import ended, wait_until
 
 pytestmark = pytest.mark.xdist_group("slurm")  # one Slurm a machine: munge has one socket
@@ -66,10 +67,6 @@ def run(argon: Path, out: Path, *options: str, seconds: float = 240) -> str:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def queued() -> list[str]:
