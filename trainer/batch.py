@@ -7,7 +7,7 @@ difference of large float32 numbers is ever taken.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from hdistill.data.errors import InputError
 from hdistill.data.shard import Sample
 from hdistill.data.structure import Directions, HessianProducts, Structure
 
-from .neighbors import edges_of
+from .neighbors import Edges, edges_of
 from .references import References
 from .settings import TargetKind
 
@@ -44,22 +44,27 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """energy (B,) eV, references subtracted; forces (A,3) eV/A; K slots of Hessian products for every structure:
+    """energy (B,) eV, references subtracted; forces (A,3) eV/A; stress (B,3,3) eV/A^3 and stress_scale (B,), 1 where a structure
+    has one and 0 elsewhere; K slots of Hessian products for every structure:
     directions v (K,A,3), products v . H (K,A,3) eV/A^2, and product_scale (K,A), by which loss residuals are multiplied: 1 for
     rows, 1/sqrt(3n) for +-1 probes, so that both estimate |dH|_F^2 / 3n, and 0 where a structure leaves the slot empty.
     """
 
     energy: torch.Tensor
     forces: torch.Tensor
+    stress: torch.Tensor
+    stress_scale: torch.Tensor
     directions: torch.Tensor
     products: torch.Tensor
     product_scale: torch.Tensor
 
 
-def batch_of(structures: Sequence[Structure], cutoff: float, device: str = "cpu") -> Batch:
-    """The flat arrays and neighbour lists of some structures."""
+def batch_of(
+    structures: Sequence[Structure], cutoff: float, device: str = "cpu", edges: Sequence[Edges] | None = None
+) -> Batch:
+    """The flat arrays of some structures, with their neighbour lists where these are not at hand."""
     sizes = np.array([s.n_atoms for s in structures])
-    edges = [edges_of(s, cutoff) for s in structures]
+    edges = [edges_of(s, cutoff) for s in structures] if edges is None else edges
     firsts = np.cumsum(sizes) - sizes
     batch = Batch(
         numbers=_tensor(np.concatenate([s.numbers for s in structures]).astype(np.int64)),
@@ -77,18 +82,16 @@ def targets_of(
     samples: Sequence[Sample],
     references: References,
     kind: TargetKind = "teacher",
-    n_products: int | None = None,
-    generator: np.random.Generator | None = None,
     device: str = "cpu",
 ) -> Targets:
     """What a student should say of these samples.
 
-    kind: energies and forces of the teacher, or the source's own ("reference"); Hessian products are always the teacher's.
-    n_products: how many of each structure's stored products are taken, drawn with `generator`; None takes all, in order.
+    kind: energies and forces of the teacher, or the source's own ("reference"); stress and Hessian products are always the
+    teacher's.
     """
     wanted = [energy_and_forces(sample, kind) for sample in samples]
     offsets = [references.of(s.structure.numbers) for s in samples]
-    chosen = [_choose(s.labels.hessian, n_products, generator) for s in samples]
+    chosen = [s.labels.hessian for s in samples]
     n_atoms = np.array([s.structure.n_atoms for s in samples])
     stops = np.cumsum(n_atoms)
     shape = (max((0 if c is None else len(c.directions)) for c in chosen), int(stops[-1]), 3)
@@ -102,6 +105,8 @@ def targets_of(
     targets = Targets(
         energy=_tensor(np.array([energy for energy, _ in wanted]) - np.array(offsets)),
         forces=_tensor(np.concatenate([forces for _, forces in wanted]).astype(np.float64)),
+        stress=_tensor(np.stack([_stress(sample) for sample in samples])),
+        stress_scale=_tensor(np.array([has_stress(sample) for sample in samples], np.float64)),
         directions=_tensor(directions),
         products=_tensor(products),
         product_scale=_tensor(scale),
@@ -123,14 +128,25 @@ def energy_and_forces(sample: Sample, kind: TargetKind) -> tuple[float, NDArray[
     return structure.ref_energy, structure.ref_forces
 
 
-def _choose(
-    products: HessianProducts | None, count: int | None, generator: np.random.Generator | None
-) -> HessianProducts | None:
-    """All products in order, or `count` of them drawn without replacement."""
-    if products is None or count is None:
-        return products
-    assert generator is not None
+def with_products(sample: Sample, count: int, generator: np.random.Generator) -> Sample:
+    """The sample with `count` of its stored products, drawn without replacement; with none where count is 0."""
+    products = sample.labels.hessian
+    if products is None:
+        return sample
     which = generator.permutation(len(products.directions))[:count]
+    return replace(sample, labels=replace(sample.labels, hessian=_taken(products, which) if count else None))
+
+
+def has_stress(sample: Sample) -> bool:
+    """Whether there is a stress to learn from: a label of it, and a volume."""
+    return sample.labels.stress is not None and bool(sample.structure.pbc.all())
+
+
+def _stress(sample: Sample) -> NDArray[np.float64]:
+    return np.asarray(sample.labels.stress, np.float64) if has_stress(sample) else np.zeros((3, 3))
+
+
+def _taken(products: HessianProducts, which: NDArray[np.int64]) -> HessianProducts:
     stored = products.directions
     if stored.coordinate is not None:
         directions = Directions("rows", coordinate=stored.coordinate[which])

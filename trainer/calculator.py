@@ -47,6 +47,7 @@ class HDistillCalculator(Calculator):  # type: ignore[misc]
         structure = self._structure(self.atoms)
         batch = batch_of([structure], self.student.cutoff, self.device)
         said = predict(self.student.model, batch, stress=bool(structure.pbc.all()))
+        assert said.forces is not None
         energy = said.energy.item() + self.student.card.references.of(structure.numbers)
         self.results = {"energy": energy, "free_energy": energy, "forces": said.forces.detach().cpu().numpy()}
         if said.stress is not None:

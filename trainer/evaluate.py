@@ -21,7 +21,7 @@ from hdistill.data.schema import SPLITS
 from hdistill.data.shard import Sample
 from hdistill.data.stream import in_order, n_samples
 
-from .batch import Batch, Targets, batch_of, targets_of
+from .batch import Batch, Targets, batch_of, has_stress, targets_of, with_products
 from .checkpoint import load_student
 from .predict import Prediction, predict
 from .references import References
@@ -105,7 +105,9 @@ def errors_of(
     generator = np.random.default_rng(0)
     for some in _packed(samples):
         batch = batch_of([s.structure for s in some], cutoff, device)
-        targets = targets_of(some, references, kind, n_products, generator, device)
+        if n_products is not None:
+            some = [with_products(sample, n_products, generator) for sample in some]
+        targets = targets_of(some, references, kind, device)
         prediction = predict(model, batch, targets.directions, stress=True)
         yield _errors(prediction, batch, targets, some)
 
@@ -138,8 +140,8 @@ def by_group(errors: Errors) -> dict[str, dict[str, Any]]:
 
 
 def _errors(prediction: Prediction, batch: Batch, targets: Targets, samples: Sequence[Sample]) -> Errors:
+    assert prediction.forces is not None
     assert prediction.products is not None
-    assert prediction.stress is not None
     owner, n = batch.structure_index, len(samples)
     products = prediction.products.detach() * (targets.product_scale > 0)[:, :, None]
     return Errors(
@@ -147,17 +149,17 @@ def _errors(prediction: Prediction, batch: Batch, targets: Targets, samples: Seq
         n_atoms=batch.n_atoms.cpu().double().numpy(),
         energy=_numpy((prediction.energy.detach() - targets.energy).abs() / batch.n_atoms),
         forces=_per_structure((prediction.forces.detach() - targets.forces).abs().sum(1), owner, n),
-        stress=_stress_errors(_numpy(prediction.stress.detach()), samples),
+        stress=_stress_errors(None if prediction.stress is None else _numpy(prediction.stress.detach()), samples),
         product_error=_per_structure((products - targets.products).square().sum((0, 2)), owner, n),
         product_norm=_per_structure(targets.products.square().sum((0, 2)), owner, n),
     )
 
 
-def _stress_errors(stress: NDArray[np.float64], samples: Sequence[Sample]) -> NDArray[np.float64]:
-    """Mean |dstress| over components, (S,); NaN where there is no label or no volume."""
+def _stress_errors(stress: NDArray[np.float64] | None, samples: Sequence[Sample]) -> NDArray[np.float64]:
+    """Mean |dstress| over components, (S,); NaN where there is no label or no volume, or the student has none."""
     errors = np.full(len(samples), np.nan)
     for s, sample in enumerate(samples):
-        if sample.labels.stress is not None and sample.structure.pbc.all():
+        if stress is not None and has_stress(sample):
             errors[s] = np.abs(stress[s] - sample.labels.stress).mean()
     return errors
 

@@ -10,26 +10,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from hdistill.data.cache import ShardCache
-from hdistill.data.errors import HDistillError
+from hdistill.data.errors import InputError
+from hdistill.data.labelset import LabelSet
 from hdistill.data.progress import progress as progress_bar
 from hdistill.data.remote import open_labels, remarks as remarks_on
-from hdistill.data.shard import Sample
 from hdistill.data.stream import shuffled
 
 from .allocator import keep_freed_memory
-from .batch import batch_of, targets_of
 from .checkpoint import LAST, StudentCard, device_named, save_student
+from .distributed import Ranks, all_ranks
 from .evaluate import errors_of, joined, summary
 from .interrupt import deferred_interrupt
-from .loss import loss_parts, weighted
-from .predict import predict
 from .runfolder import claim, open_log
 from .settings import FitSettings
-from .state import TrainState, finished, learning_rate, new_state, restore_state, save_state
+from .state import TrainState, finished, new_state, restore_state, save_state
+from .step import eager_gradients, train_step
 from .students.build import build
 from .students.sizes import size_of
 from .task import Task, task_of
@@ -64,46 +62,60 @@ def fit(
     The same call on the same folder goes on where it stopped (Ctrl-C, kill) and on a CPU gives the same losses, bit for bit;
     with more steps it goes on from its end. Raises LabelSetError, PlanMismatch, InputError; KeyboardInterrupt once all is saved.
     """
-    label_set = open_labels(labels, cache)
+    with all_ranks(settings.device) as ranks:
+        return _fit(open_labels(labels, cache), out, settings, progress and ranks.first, ranks)
+
+
+def _fit(label_set: LabelSet, out: Path, settings: FitSettings, progress: bool, ranks: Ranks) -> FitResult:
+    if settings.batch_size < ranks.count:
+        raise InputError(
+            f"batch_size was {settings.batch_size} for {ranks.count} ranks; each rank needs one structure a step at least."
+        )
     task = task_of(label_set, settings)
-    state = _fresh_state(task, settings)
-    claim(out, settings, label_set)
+    state = _fresh_state(task, settings, ranks)
+    if ranks.first:
+        claim(out, settings, label_set)
+    ranks.wait()
     if (out / LAST).exists():
         restore_state(out / LAST, state)
     for remark in _remarks(task, settings) if progress else ():
         print(remark, file=sys.stderr)
     keep_freed_memory()
+    gradients = eager_gradients(settings.product_method)
     saved_at = time.monotonic()
     with (
         deferred_interrupt() as stop_asked,
-        open_log(out, state.step) as log,
+        open_log(out if ranks.first else None, state.step) as log,
         progress_bar(*_extent(settings), "fit", progress, done=_done(state, settings)) as bar,
     ):
         samples = shuffled(label_set, "train", settings.seed, state.step * settings.batch_size, task.cache)
-        while not finished(state, settings) and not stop_asked():
+        stopped = False
+        while not finished(state, settings) and not stopped:
             done, began = _done(state, settings), time.process_time()
-            row = _train_step(state, list(islice(samples, settings.batch_size)), task, settings)
-            state.seconds += time.process_time() - began
+            some = list(islice(samples, settings.batch_size))
+            row = train_step(state, some, task, settings, gradients, ranks)
+            seconds, stopping = ranks.mean(time.process_time() - began, float(stop_asked()))
+            state.seconds, stopped = state.seconds + seconds, stopping > 0
             last = finished(state, settings)
             validate = last or state.step % settings.validate_every == 0
-            if validate:
-                row |= _validate_and_keep(out, state, task, settings)
-            if validate or state.step % LOG_EVERY == 0:
+            if ranks.first and validate:
+                row |= _validate_and_keep(out, state, task, settings, ranks.device)
+            if ranks.first and (validate or state.step % LOG_EVERY == 0):
                 log({"step": state.step, "cpu_seconds": f"{state.seconds:.2f}"} | row)
-            if last or time.monotonic() - saved_at > SAVE_EVERY_S:
+            if ranks.first and (last or stopped or time.monotonic() - saved_at > SAVE_EVERY_S):
                 save_state(out / LAST, state)
                 saved_at = time.monotonic()
             bar.advance(_done(state, settings) - done, **_shown(row, state))
+    ranks.wait()
     if not finished(state, settings):
-        save_state(out / LAST, state)
         raise KeyboardInterrupt(
             f"stopped at step {state.step} of {settings.steps}; the same command goes on from there"
         )
     return _result(out, state, task)
 
 
-def _fresh_state(task: Task, settings: FitSettings) -> TrainState:
-    device, dtype = device_named(settings.device), getattr(torch, settings.dtype)
+def _fresh_state(task: Task, settings: FitSettings, ranks: Ranks) -> TrainState:
+    device, dtype = device_named(ranks.device), getattr(torch, settings.dtype)
     model = build(size_of(settings.student), task.references.elements, task.scale, settings.seed)
     return new_state(model.to(device, dtype), settings)
 
@@ -121,41 +133,14 @@ def _remarks(task: Task, settings: FitSettings) -> list[str]:
     return remarks
 
 
-def _train_step(state: TrainState, samples: list[Sample], task: Task, settings: FitSettings) -> dict[str, Any]:
-    """One gradient step; returns its row of the log. Which products are drawn depends on seed and step alone."""
-    generator = np.random.default_rng((settings.seed, state.step))
-    n_products = settings.products_per_step if settings.hessian_weight > 0 else 0
-    batch = batch_of([s.structure for s in samples], size_of(settings.student).cutoff, settings.device)
-    targets = targets_of(samples, task.references, settings.targets, n_products, generator, settings.device)
-    directions = targets.directions if len(targets.directions) else None
-    prediction = predict(state.model, batch, directions, training=True, method=settings.product_method)
-    parts = loss_parts(prediction, batch, targets)
-    loss = weighted(parts, settings.weights)
-    if not loss.isfinite():
-        raise HDistillError(
-            f"The loss became {loss.item()} at step {state.step + 1}; a learning rate below {settings.learning_rate} may help."
-        )
-    rate = learning_rate(state, settings)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    state.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
-    state.optimizer.step()
-    state.average.update_parameters(state.model)
-    state.step += 1
-    values = {name: part.item() for name, part in parts.items()}
-    return {"learning_rate": rate, "loss": loss.item(), "gradient_norm": norm.item(), **values}
-
-
-def _validate_and_keep(out: Path, state: TrainState, task: Task, settings: FitSettings) -> dict[str, Any]:
+def _validate_and_keep(out: Path, state: TrainState, task: Task, settings: FitSettings, device: str) -> dict[str, Any]:
     """Errors of the averaged student on the validation structures; it is kept where it is the best so far, or where there is
     nothing to tell. The score is force MAE + energy MAE per atom, in meV and A."""
-    model, cutoff = state.average.module, size_of(settings.student).cutoff
+    model = state.average.module
     found: dict[str, Any] = {}
     if task.validation:
         rows = errors_of(
-            model, cutoff, task.references, task.validation, settings.targets, VALIDATION_PRODUCTS, settings.device
+            model, task.cutoff, task.references, task.validation, settings.targets, VALIDATION_PRODUCTS, device
         )
         found = summary(joined(list(rows)))
     score = sum(found.get(name, 0.0) for name in ("force_mae_mev_per_angstrom", "energy_mae_mev_per_atom"))
@@ -194,7 +179,7 @@ def _done(state: TrainState, settings: FitSettings) -> int:
 
 def _shown(row: dict[str, Any], state: TrainState) -> dict[str, float]:
     """What the progress bar shows: the parts of the loss, and the best validation so far."""
-    shown: dict[str, float] = {name: row[name] for name in ("energy", "forces", "hessian") if name in row}
+    shown: dict[str, float] = {name: row[name] for name in ("energy", "forces", "stress", "hessian") if name in row}
     if state.best:
         shown["best val meV/A"] = state.best["force_mae_mev_per_angstrom"]
     return shown

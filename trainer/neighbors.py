@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from hdistill.data.errors import InputError
 from hdistill.data.structure import Structure
 
+CACHE_BYTES = 1 << 29
+
 
 @dataclass(frozen=True, eq=False)
 class Edges:
@@ -17,6 +20,30 @@ class Edges:
 
     index: NDArray[np.int64]
     shift: NDArray[np.float64]
+
+    @property
+    def n_bytes(self) -> int:
+        return self.index.nbytes + self.shift.nbytes
+
+
+class EdgeCache:
+    """Neighbour lists made once and kept, the most recently used first, up to a number of bytes: 40 for an edge."""
+
+    def __init__(self, max_bytes: int = CACHE_BYTES):
+        self.max_bytes = max_bytes
+        self._edges: OrderedDict[tuple[str, float], Edges] = OrderedDict()
+        self._bytes = 0
+
+    def of(self, structure: Structure, cutoff: float) -> Edges:
+        """The edges of a structure, as edges_of makes them."""
+        key = (structure.id, cutoff)
+        if key not in self._edges:
+            edges = self._edges[key] = edges_of(structure, cutoff)
+            self._bytes += edges.n_bytes
+            while self._bytes > self.max_bytes and len(self._edges) > 1:
+                self._bytes -= self._edges.popitem(last=False)[1].n_bytes
+        self._edges.move_to_end(key)
+        return self._edges[key]
 
 
 def edges_of(structure: Structure, cutoff: float) -> Edges:

@@ -21,10 +21,11 @@ DIFFERENCE_STEP = 1e-3  # A; larger steps cost accuracy (1e-2: 6-8 % error), sma
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """energy (B,) eV without reference energies; forces (A,3) eV/A; stress (B,3,3) eV/A^3 in ASE's sign, zero where there is no
-    volume; products v . H (K,A,3) eV/A^2. stress and products are None where they were not asked for."""
+    volume; products v . H (K,A,3) eV/A^2. All but the energy are None where they were not asked for; the stress also of a
+    student with direct forces, which has none."""
 
     energy: torch.Tensor
-    forces: torch.Tensor
+    forces: torch.Tensor | None
     stress: torch.Tensor | None
     products: torch.Tensor | None
 
@@ -34,6 +35,7 @@ def predict(
     batch: Batch,
     directions: torch.Tensor | None = None,
     *,
+    forces: bool = True,
     stress: bool = False,
     training: bool = False,
     method: ProductMethod = "exact",
@@ -41,19 +43,33 @@ def predict(
     """What a student says of a batch; directions (K,A,3) are the vectors v of the products wanted.
 
     training keeps the graph, so that a loss of any of these can be differentiated by the parameters. method "exact" is
-    reverse over reverse; "difference" a one-sided difference of forces, about 0.6 % off and cheaper.
+    reverse over reverse; "difference" a one-sided difference of forces, about 0.6 % off and cheaper, for conservative
+    students alone: differences give H v, which is v . H only where H is symmetric, so direct forces are always differentiated.
     """
     positions = batch.positions.detach().requires_grad_()
     vectors = edge_vectors(batch, positions)
-    exact = directions is not None and method == "exact"
-    energy, pull = energy_and_pull(student, batch, vectors, keep_graph=training or exact)
-    forces = forces_from(pull, batch)
+    if is_direct(student):
+        per_atom, force = student(batch.numbers, batch.edge_index, _as(student, vectors))
+        energy, pull = _per_structure(per_atom, batch), None
+        force = force.to(positions.dtype)
+    else:
+        if not (forces or stress or directions is not None):
+            return Prediction(_energy(student, batch, vectors), None, None, None)
+        exact = directions is not None and method == "exact"
+        energy, pull = energy_and_pull(student, batch, vectors, keep_graph=training or exact)
+        force = forces_from(pull, batch)
     products = None
-    if directions is not None and exact:
-        products = products_by_autograd(forces, positions, directions, create_graph=training)
+    if directions is not None and (pull is None or method == "exact"):
+        products = products_by_autograd(force, positions, directions, create_graph=training)
     elif directions is not None:
-        products = _products_by_difference(student, batch, vectors, forces, directions, training)
-    return Prediction(energy, forces, stress_from(pull, vectors, batch) if stress else None, products)
+        products = _products_by_difference(student, batch, vectors, force, directions, training)
+    tension = stress_from(pull, vectors, batch) if stress and pull is not None else None
+    return Prediction(energy, force, tension, products)
+
+
+def is_direct(student: nn.Module) -> bool:
+    """Whether a student says forces itself: they are then no gradient, and its "Hessian" -dF/dR is not symmetric."""
+    return bool(getattr(student, "direct", False))
 
 
 def edge_vectors(batch: Batch, positions: torch.Tensor) -> torch.Tensor:
@@ -66,11 +82,22 @@ def energy_and_pull(
     student: nn.Module, batch: Batch, vectors: torch.Tensor, keep_graph: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Energies (B,) eV and dE/dr_ij of every edge (E,3) eV/A."""
-    dtype = next(student.parameters()).dtype
-    per_atom = student(batch.numbers, batch.edge_index, vectors.to(dtype))
-    energy = per_atom.new_zeros(len(batch.n_atoms)).index_add(0, batch.structure_index, per_atom)
+    energy = _energy(student, batch, vectors)
     (pull,) = torch.autograd.grad(energy.sum(), vectors, create_graph=keep_graph)
     return energy, pull
+
+
+def _energy(student: nn.Module, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
+    return _per_structure(student(batch.numbers, batch.edge_index, _as(student, vectors)), batch)
+
+
+def _per_structure(per_atom: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return per_atom.new_zeros(len(batch.n_atoms)).index_add(0, batch.structure_index, per_atom)
+
+
+def _as(student: nn.Module, vectors: torch.Tensor) -> torch.Tensor:
+    """Edge vectors in the student's own precision."""
+    return vectors.to(next(student.parameters()).dtype)
 
 
 def forces_from(pull: torch.Tensor, batch: Batch) -> torch.Tensor:

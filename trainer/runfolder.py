@@ -25,6 +25,7 @@ COLUMNS = (
     "loss",
     "energy",  # eV per atom
     "forces",  # eV/A
+    "stress",  # eV per atom
     "hessian",  # eV/A^2, times the scale of loss.py
     "gradient_norm",
     "val_energy_mae_mev_per_atom",
@@ -75,8 +76,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def open_log(run: Path, step: int) -> Iterator[Log]:
-    """A function that appends a row to run/log.csv; rows after `step`, of work that was lost, are dropped first."""
+def open_log(run: Path | None, step: int) -> Iterator[Log]:
+    """A function that appends a row to run/log.csv, or to nothing; rows after `step`, of work that was lost, are dropped first."""
+    if run is None:
+        yield lambda row: None
+        return
     file = run / LOG
     kept = ",".join(COLUMNS) + "\n"
     if file.exists():

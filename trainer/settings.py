@@ -12,19 +12,23 @@ from .students.sizes import size_of
 TargetKind = Literal["teacher", "reference"]
 ProductMethod = Literal["exact", "difference"]
 MAY_CHANGE = ("steps", "max_seconds")  # a finished or stopped fit can be made longer; steps only up
+WEIGHTS = ("energy_weight", "force_weight", "stress_weight", "hessian_weight")
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """The loss is energy_weight * |dE|/n + force_weight * |dF| + hessian_weight * |d(Hv)|, see loss.py for the units."""
+    """The loss is energy_weight * |dE|/n + force_weight * |dF| + stress_weight * V/n |dstress| + hessian_weight * |d(Hv)|, see
+    loss.py for the units. What has weight 0 is not computed."""
 
     student: str = "painn"
+    repulsion: bool = False  # a fixed short-range repulsion under the student (ZBL), so that atoms cannot collapse
     steps: int = 2000
     batch_size: int = 8  # structures
     learning_rate: float = 5e-3
     warmup: int = 50  # steps of linear rise; then the rate falls as a cosine until the last step
     energy_weight: float = 1.0
     force_weight: float = 1.0
+    stress_weight: float = 0.1  # of the structures that have a stress
     hessian_weight: float = 0.3  # 0: plain training on energies and forces
     products_per_step: int = 1  # of each structure, drawn anew from its stored ones at every step
     product_method: ProductMethod = "exact"
@@ -32,6 +36,8 @@ class FitSettings:
     ema_decay: float = 0.999  # at most; the averaged weights are what is validated and kept
     clip: float = 10.0  # largest norm of the gradient of all parameters
     weight_decay: float = 0.01
+    max_edges: int = 40_000  # at once: a step with more is cut into batches, whose gradients add up to the same
+    compile: bool = False  # the whole step as machine code (compiled.py)
     validate_every: int = 100  # steps
     validate_at_most: int = 64  # structures
     max_seconds: float | None = None  # CPU seconds of training steps; the learning rate falls with them
@@ -41,23 +47,33 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         size_of(self.student)
-        for name in ("steps", "batch_size", "products_per_step", "validate_every", "validate_at_most"):
+        for name in ("steps", "batch_size", "products_per_step", "max_edges", "validate_every", "validate_at_most"):
             _check(name, getattr(self, name) >= 1, getattr(self, name), "1 or more")
         for name in ("learning_rate", "clip"):
             _check(name, getattr(self, name) > 0, getattr(self, name), "more than 0")
-        for name in ("warmup", "energy_weight", "force_weight", "hessian_weight", "weight_decay"):
+        for name in ("warmup", "weight_decay", *WEIGHTS):
             _check(name, getattr(self, name) >= 0, getattr(self, name), "0 or more")
         _check("ema_decay", 0 <= self.ema_decay < 1, self.ema_decay, "at least 0 and less than 1")
         _check("max_seconds", self.max_seconds is None or self.max_seconds > 0, self.max_seconds, "more than 0")
         for name, allowed in _CHOICES.items():
             _check(name, getattr(self, name) in allowed, getattr(self, name), " or ".join(allowed))
-        weights = self.energy_weight + self.force_weight + self.hessian_weight
-        _check("energy_weight + force_weight + hessian_weight", weights > 0, weights, "more than 0")
+        weights = sum(self.weights.values())
+        _check(" + ".join(WEIGHTS), weights > 0, weights, "more than 0")
 
     @property
     def weights(self) -> dict[str, float]:
         """Weights of the parts of the loss, by the names of loss.py."""
-        return {"energy": self.energy_weight, "forces": self.force_weight, "hessian": self.hessian_weight}
+        return {
+            "energy": self.energy_weight,
+            "forces": self.force_weight,
+            "stress": self.stress_weight,
+            "hessian": self.hessian_weight,
+        }
+
+    @property
+    def n_products(self) -> int:
+        """Of each structure in a step."""
+        return self.products_per_step if self.hessian_weight > 0 else 0
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -18,12 +18,13 @@ from .checkpoint import read_tensors, write_tensors
 from .settings import FitSettings
 
 FORMAT = "hdistill training state"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
 class TrainState:
-    """The only mutable thing of a fit. seconds: CPU time of the training steps; best: validation of the best student so far."""
+    """The only mutable thing of a fit. seconds: CPU time of the training steps, a mean over the ranks; best: validation of the
+    best student so far; skipped: steps in a row, until now, whose gradient was no number."""
 
     model: nn.Module
     average: AveragedModel
@@ -33,6 +34,7 @@ class TrainState:
     best_step: int = 0
     best_score: float = math.inf
     best: Mapping[str, Any] = field(default_factory=dict)
+    skipped: int = 0
 
 
 def new_state(model: nn.Module, settings: FitSettings) -> TrainState:
@@ -64,7 +66,7 @@ def save_state(path: Path, state: TrainState) -> None:
     tensors |= {f"average.{name}": t for name, t in state.average.state_dict().items()}
     for index, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": t for name, t in slots.items()}
-    counters = {name: getattr(state, name) for name in ("step", "seconds", "best_step", "best")}
+    counters = {name: getattr(state, name) for name in ("step", "seconds", "best_step", "best", "skipped")}
     score = None if math.isinf(state.best_score) else state.best_score  # JSON has no infinity
     write_tensors(path, tensors, {"format": FORMAT, "version": VERSION, **counters, "best_score": score})
 
@@ -85,6 +87,7 @@ def restore_state(path: Path, state: TrainState) -> None:
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         state.step, state.seconds = int(header["step"]), float(header["seconds"])
         state.best_step, state.best = int(header["best_step"]), header["best"]
+        state.skipped = int(header["skipped"])
         state.best_score = math.inf if header["best_score"] is None else float(header["best_score"])
     except (KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

@@ -12,8 +12,10 @@ from hdistill.data.labelset import LabelSet
 from hdistill.data.shard import Sample
 from hdistill.data.stream import BlockCache, n_samples, shuffled
 
+from .neighbors import EdgeCache
 from .references import References, Statistics, fit_references, statistics_of, underdetermined
 from .settings import FitSettings
+from .students.sizes import size_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +23,8 @@ class Task:
     """references and scale come from the training split; scale (eV) is the size of what a student says of an atom.
 
     validation: at most settings.validate_at_most samples of the validation split, none where it is empty; has_products: whether
-    there are Hessian products to learn from; underdetermined: whether energies of other compositions are left open."""
+    there are Hessian products to learn from; underdetermined: whether energies of other compositions are left open; cache and edges:
+    what was decoded and found, kept."""
 
     labels: LabelSet
     references: References
@@ -30,7 +33,9 @@ class Task:
     validation: Sequence[Sample]
     has_products: bool
     underdetermined: bool
+    cutoff: float
     cache: BlockCache
+    edges: EdgeCache
 
 
 def task_of(labels: LabelSet, settings: FitSettings) -> Task:
@@ -47,7 +52,9 @@ def task_of(labels: LabelSet, settings: FitSettings) -> Task:
         validation=[s for s in some if not references.unknown(s.structure.numbers)],
         has_products=any(shard.n_products for shard in labels.shards),
         underdetermined=underdetermined(statistics),
+        cutoff=size_of(settings.student).cutoff,
         cache=cache,
+        edges=EdgeCache(),
     )
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from hdistill.data.errors import InputError
+from hdistill.data.shard import Sample
 from hdistill.data.structure import Directions, HessianProducts, Structure
-from hdistill.trainer.batch import batch_of, targets_of
-from hdistill.trainer.loss import loss_parts, weighted
+from hdistill.trainer.batch import batch_of, targets_of, with_products
+from hdistill.trainer.loss import counts_of, loss_sums, weighted
 from hdistill.trainer.neighbors import edges_of
 from hdistill.trainer.predict import Prediction
 from hdistill.trainer.references import References
@@ -84,12 +85,14 @@ def test_all_stored_products_become_slots() -> None:
         assert (targets.product_scale[n:, mine] == 0).all()
 
 
+def drawn(samples: list[Sample], step: int) -> list[Sample]:
+    return [with_products(s, 2, np.random.default_rng((0, step, place))) for place, s in enumerate(samples)]
+
+
 def test_drawn_products_are_a_function_of_the_generator() -> None:
     samples = random_samples("probes:8", sizes=(3, 4))
-    draws = [
-        targets_of(samples, NO_OFFSET, n_products=2, generator=np.random.default_rng((0, step))) for step in range(9)
-    ]
-    again = targets_of(samples, NO_OFFSET, n_products=2, generator=np.random.default_rng((0, 3)))
+    draws = [targets_of(drawn(samples, step), NO_OFFSET) for step in range(9)]
+    again = targets_of(drawn(samples, 3), NO_OFFSET)
     assert torch.equal(again.products, draws[3].products)
     assert len({targets.products.numpy().tobytes() for targets in draws}) > 4
     stored = samples[0].labels.hessian
@@ -127,13 +130,30 @@ def test_loss_parts_by_hand() -> None:
     batch, targets = batch_of([sample.structure], 4.0), targets_of([sample], NO_OFFSET)
     off = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
     said = prediction_of(targets.energy.item() - 0.6, targets.forces + off, targets.products + 9**0.5 * off)
-    parts = loss_parts(said, batch, targets)
-    assert {name: round(part.item(), 6) for name, part in parts.items()} == {
+    parts, counts = loss_sums(said, batch, targets), counts_of([sample])
+    assert {name: round(part.item() / counts[name], 6) for name, part in parts.items()} == {
         "energy": 0.2,
         "forces": 2.0,
         "hessian": 2.0,
     }
-    assert weighted(parts, {"energy": 1, "forces": 2, "hessian": 10}).item() == pytest.approx(24.2)
+    assert weighted(parts, {"energy": 1, "forces": 2 / 3, "hessian": 10 / 6}).item() == pytest.approx(24.2)
+    assert weighted(parts, {"forces": 1}).item() == pytest.approx(6)
+
+
+def test_the_stress_part_is_an_energy_per_atom() -> None:
+    """V/n |dstress|_F: half an eV/A^3 too much in a cell of 8 A^3 and 4 atoms is 1 eV; a molecule has no stress."""
+    periodic, isolated = random_samples("none", sizes=(4, 3))
+    structure, labels = (
+        replace(periodic.structure, cell=2 * np.eye(3)),
+        replace(periodic.labels, stress=np.zeros((3, 3))),
+    )
+    samples = [replace(periodic, structure=structure, labels=labels), isolated]
+    batch, targets = batch_of([s.structure for s in samples], 1.0), targets_of(samples, NO_OFFSET)
+    assert targets.stress_scale.tolist() == [1, 0]
+    stress = torch.zeros(2, 3, 3, dtype=torch.float64)
+    stress[:, 0, 0] = 0.5
+    parts = loss_sums(Prediction(targets.energy, targets.forces, stress, None), batch, targets)
+    assert parts["stress"].item() / counts_of(samples)["stress"] == pytest.approx(1.0)
 
 
 def test_an_exact_student_has_a_gradient_without_nan() -> None:
@@ -142,7 +162,7 @@ def test_an_exact_student_has_a_gradient_without_nan() -> None:
     leaves = [targets.energy.clone(), targets.forces.clone(), targets.products.clone()]
     energy, forces, products = (leaf.requires_grad_() for leaf in leaves)
     loss = weighted(
-        loss_parts(Prediction(energy, forces, None, products), batch, targets), {"energy": 1, "forces": 1, "hessian": 1}
+        loss_sums(Prediction(energy, forces, None, products), batch, targets), {"energy": 1, "forces": 1, "hessian": 1}
     )
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss == 0
@@ -156,15 +176,13 @@ def test_empty_slots_do_not_count() -> None:
     batch, targets = batch_of([s.structure for s in samples], 4.0), targets_of(samples, NO_OFFSET)
     wrong = targets.products + 1.0
     wrong[3:, 0] = 1e6
-    parts = loss_parts(Prediction(targets.energy, targets.forces, None, wrong), batch, targets)
-    assert parts["hessian"].item() == pytest.approx(3**0.5)
+    parts = loss_sums(Prediction(targets.energy, targets.forces, None, wrong), batch, targets)
+    assert parts["hessian"].item() / counts_of(samples)["hessian"] == pytest.approx(3**0.5)
 
 
-def test_structures_without_products_have_no_hessian_part() -> None:
-    samples = random_samples("none", sizes=(3, 4))
-    batch, targets = batch_of([s.structure for s in samples], 4.0), targets_of(samples, NO_OFFSET)
-    parts = loss_parts(Prediction(targets.energy, targets.forces, None, targets.products), batch, targets)
-    assert set(parts) == {"energy", "forces"}
+def test_what_is_not_there_counts_nothing() -> None:
+    counts = counts_of(random_samples("none", sizes=(3, 4)))
+    assert counts == {"energy": 2, "forces": 7, "stress": 1, "hessian": 0}
 
 
 def test_rows_and_probes_estimate_the_same() -> None:

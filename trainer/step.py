@@ -1,0 +1,137 @@
+"""One gradient step: draw products, cut the step into batches that fit, add up their gradients, move the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hdistill.data.errors import HDistillError
+from hdistill.data.shard import Sample
+
+from .batch import Batch, Targets, batch_of, targets_of, with_products
+from .distributed import Ranks
+from .loss import Parts, counts_of, loss_sums, weighted
+from .neighbors import Edges
+from .predict import predict
+from .settings import FitSettings, ProductMethod
+from .state import TrainState, learning_rate
+from .task import Task
+
+Gradients = Callable[[nn.Module, Batch, Targets, Mapping[str, float]], tuple[Parts, list[torch.Tensor]]]
+MAX_SKIPPED = 20  # steps in a row whose loss or gradient is no number
+
+
+def eager_gradients(method: ProductMethod) -> Gradients:
+    """The gradients of a loss by all parameters, operation by operation; compiled.py has the same as machine code."""
+
+    def gradients(
+        model: nn.Module, batch: Batch, targets: Targets, factors: Mapping[str, float]
+    ) -> tuple[Parts, list[torch.Tensor]]:
+        """Sums of the parts named in factors, and d(sum of factor times part) / d parameter for every parameter, in order."""
+        parts = sums_of(model, batch, targets, factors, method)
+        parameters = list(model.parameters())
+        found = torch.autograd.grad(weighted(parts, factors), parameters, allow_unused=True)
+        zeros = (torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True))
+        return {name: part.detach() for name, part in parts.items()}, list(zeros)
+
+    return gradients
+
+
+def sums_of(
+    model: nn.Module, batch: Batch, targets: Targets, wanted: Mapping[str, Any], method: ProductMethod
+) -> Parts:
+    """The parts of the loss that are wanted, and no work on the others."""
+    prediction = predict(
+        model,
+        batch,
+        targets.directions if "hessian" in wanted else None,
+        forces="forces" in wanted,
+        stress="stress" in wanted,
+        training=True,
+        method=method,
+    )
+    return loss_sums(prediction, batch, targets)
+
+
+def train_step(
+    state: TrainState, samples: Sequence[Sample], task: Task, settings: FitSettings, gradients: Gradients, ranks: Ranks
+) -> dict[str, Any]:
+    """One step on these samples, of which this rank computes its share; returns its row of the log.
+
+    Which products are drawn depends on the seed, the step and a sample's place in it alone, and averages are over the whole step:
+    neither the number of ranks nor the cutting into batches changes more than the rounding. A step whose loss or gradient is no number
+    leaves everything as it was; raises HDistillError after MAX_SKIPPED of them in a row.
+    """
+    drawn = [
+        with_products(sample, settings.n_products, np.random.default_rng((settings.seed, state.step, place)))
+        for place, sample in enumerate(samples)
+    ]
+    counts = counts_of(drawn)
+    factors = {name: weight / counts[name] for name, weight in settings.weights.items() if weight > 0 and counts[name]}
+    sums = {name: torch.zeros((), dtype=torch.float64, device=ranks.device) for name in factors}
+    total = [torch.zeros_like(p) for p in state.model.parameters()]
+    for some, edges in _batches(ranks.share(drawn), task, settings):
+        batch = batch_of([s.structure for s in some], task.cutoff, ranks.device, edges)
+        targets = targets_of(some, task.references, settings.targets, ranks.device)
+        parts, found = gradients(state.model, batch, targets, factors)
+        torch._foreach_add_(total, found)
+        for name in sums:
+            sums[name] += parts[name]
+    ranks.add_up([*total, *sums.values()])
+    rate, loss = learning_rate(state, settings), sum(factors[name] * part.item() for name, part in sums.items())
+    norm = _clip(state, total, settings)
+    if math.isfinite(loss) and math.isfinite(norm):
+        _move(state, rate)
+    else:
+        _skip(state, samples, settings)
+    state.step += 1
+    means = {name: part.item() / counts[name] for name, part in sums.items()}
+    return {"learning_rate": rate, "loss": loss, "gradient_norm": norm, **means}
+
+
+def _batches(
+    samples: Sequence[Sample], task: Task, settings: FitSettings
+) -> Iterator[tuple[list[Sample], list[Edges]]]:
+    """Samples in order with their edges, in batches of at most max_edges edges, and of at least one sample."""
+    some: list[Sample] = []
+    edges: list[Edges] = []
+    n_edges = 0
+    for sample in samples:
+        more = task.edges.of(sample.structure, task.cutoff)
+        if some and n_edges + more.index.shape[1] > settings.max_edges:
+            yield some, edges
+            some, edges, n_edges = [], [], 0
+        some, edges, n_edges = [*some, sample], [*edges, more], n_edges + more.index.shape[1]
+    if some:
+        yield some, edges
+
+
+def _clip(state: TrainState, gradient: Sequence[torch.Tensor], settings: FitSettings) -> float:
+    """Hand the gradient to the parameters, cut to settings.clip; returns its norm before that."""
+    for parameter, each in zip(state.model.parameters(), gradient, strict=True):
+        parameter.grad = each
+    return torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip).item()
+
+
+def _move(state: TrainState, rate: float) -> None:
+    """Move weights and averaged weights along the gradient."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.step()
+    state.average.update_parameters(state.model)
+    state.skipped = 0
+
+
+def _skip(state: TrainState, samples: Sequence[Sample], settings: FitSettings) -> None:
+    state.skipped += 1
+    if state.skipped >= MAX_SKIPPED:
+        ids = ", ".join(s.structure.id for s in samples[:4])
+        raise HDistillError(
+            f"Loss or gradient was no number in {MAX_SKIPPED} steps in a row, until step {state.step + 1} (structures {ids}, ...); "
+            f"a learning rate below {settings.learning_rate} or clip below {settings.clip} may help."
+        )
