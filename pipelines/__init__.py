@@ -40,6 +40,7 @@ _WHERE = {
     "open_labels": ("hdistill.data.remote", "open_labels"),
     "ShardCache": ("hdistill.data.cache", "ShardCache"),
     "fit": ("hdistill.trainer.fit", "fit"),
+    "resume": ("hdistill.trainer.fit", "resume"),
     "FitSettings": ("hdistill.trainer.settings", "FitSettings"),
     "evaluate": ("hdistill.trainer.evaluate", "evaluate_student"),
     "run_demo": ("hdistill.pipelines.demo", "run_demo"),

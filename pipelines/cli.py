@@ -205,19 +205,30 @@ def subsets(as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("labels_place", metavar="LABELS", type=LABELS)
-@click.option("-o", "--out", required=True, type=PATH, metavar="DIR", help="The run; the same command continues it.")
-@click.option("--student", metavar="NAME", help="painn (default) or painn-small.")
+@click.argument("labels_place", metavar="LABELS", type=LABELS, required=False)
+@click.option("-o", "--out", type=PATH, metavar="DIR", help="The run; the same command continues it.")
+@click.option(
+    "--resume", "begun", type=PATH, metavar="RUN", help="Go on with a run, with its own settings and label set."
+)
+@click.option("--student", metavar="NAME", help="painn (default), painn-small, ...; see `hdistill students`.")
 @click.option("--steps", type=int, metavar="N", help="Gradient steps.")
 @click.option("--hessian-weight", type=float, metavar="W", help="Of the Hessian term; 0 is plain training.")
 @click.option("--force-weight", type=float, metavar="W", help="Of the force term.")
 @click.option("--energy-weight", type=float, metavar="W", help="Of the energy term.")
+@click.option("--stress-weight", type=float, metavar="W", help="Of the stress term, of crystals.")
 @click.option("--batch-size", type=int, metavar="N", help="Structures per step.")
+@click.option(
+    "--max-edges", type=int, metavar="N", help="Pairs at once; a step with more is cut, with the same result."
+)
 @click.option("--learning-rate", type=float, metavar="R", help="At its highest, after the warm-up.")
 @click.option("--max-seconds", type=float, metavar="S", help="Stop after this much CPU time of training steps.")
 @click.option(
     "--targets", type=click.Choice(["teacher", "reference"]), help="Whose energies and forces; default teacher."
 )
+@click.option(
+    "--compile/--eager", default=None, help="The training step as machine code: minutes to build, then faster."
+)
+@click.option("--repulsion/--no-repulsion", default=None, help="A fixed ZBL repulsion at short range.")
 @click.option("--seed", type=int, metavar="N", help="Of the initial weights and the order of samples.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, ...")
 @click.option("--recipe", type=PATH, metavar="FILE", help="A TOML file with any of these settings; options here win.")
@@ -225,8 +236,9 @@ def subsets(as_json: bool) -> None:
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @JSON
 def fit(
-    labels_place: Path | str,
-    out: Path,
+    labels_place: Path | str | None,
+    out: Path | None,
+    begun: Path | None,
     recipe: Path | None,
     cache: Path | None,
     cache_size: str,
@@ -240,15 +252,28 @@ def fit(
       hdistill fit labels/ -o run/
       hdistill fit labels/ -o run/ --student painn-small --steps 5000 --hessian-weight 0.3
       hdistill fit s3://bucket/labels -o run/ --cache-size 20GB
+      hdistill fit --resume run/ --steps 20000
+      torchrun --nproc-per-node 4 -m hdistill.pipelines fit labels/ -o run/ --device cuda
     """
-    from hdistill.trainer.fit import fit as run_fit
+    from hdistill.trainer.fit import fit as run_fit, resume as run_resume
 
     from .recipe import fit_settings
     from .report import fit_summary
 
-    settings = fit_settings(recipe, {name: value for name, value in options.items() if value is not None})
-    at_hand = shard_cache(labels_place, cache, cache_size)
-    result = run_fit(labels_place, out, settings, progress=not quiet, cache=at_hand)
+    given = {name: value for name, value in options.items() if value is not None}
+    if begun is not None:
+        fixed = [name for name in given if name not in ("steps", "max_seconds", "max_edges", "device")]
+        if out is not None or recipe is not None or fixed:
+            raise click.UsageError(
+                "--resume goes on with a run's own settings; only LABELS, --steps, --max-seconds and --device go with it."
+            )
+        at_hand = None if labels_place is None else shard_cache(labels_place, cache, cache_size)
+        result = run_resume(begun, labels_place, not quiet, at_hand, **given)
+    elif labels_place is None or out is None:
+        raise click.UsageError("Give LABELS and -o DIR, or --resume RUN.")
+    else:
+        at_hand = shard_cache(labels_place, cache, cache_size)
+        result = run_fit(labels_place, out, fit_settings(recipe, given), not quiet, at_hand)
     print_result(asdict(result) | {"run": str(result.run)}, as_json, fit_summary)
 
 

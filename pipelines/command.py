@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -68,7 +69,9 @@ def say(message: str) -> None:
 
 
 def print_result(result: Any, as_json: bool, show: Callable[[Any], str]) -> None:
-    click.echo(json.dumps(result) if as_json else show(result))
+    """The result on standard output; of the processes that torchrun starts, the first one talks for all."""
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(json.dumps(result) if as_json else show(result))
 
 
 def of_strangers(show: Callable[[Any], str]) -> Callable[[Any], str]:

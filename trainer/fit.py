@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from .checkpoint import LAST, StudentCard, device_named, save_student
 from .distributed import Ranks, all_ranks
 from .evaluate import errors_of, joined, summary
 from .interrupt import deferred_interrupt
-from .runfolder import claim, open_log
+from .runfolder import begun, claim, open_log
 from .settings import FitSettings
 from .state import TrainState, finished, new_state, restore_state, save_state
 from .step import eager_gradients, train_step
@@ -40,7 +40,7 @@ VALIDATION_PRODUCTS = 1  # of each structure, always the same ones
 @dataclass(frozen=True)
 class FitResult:
     """Where a fit ended. seconds: CPU time of its training steps; validation: errors of the student that was kept, empty where
-    the validation split is."""
+    the validation split is, and on all ranks but the first."""
 
     run: Path
     steps: int
@@ -64,6 +64,23 @@ def fit(
     """
     with all_ranks(settings.device) as ranks:
         return _fit(open_labels(labels, cache), out, settings, progress and ranks.first, ranks)
+
+
+def resume(
+    run: Path,
+    labels: Path | str | None = None,
+    progress: bool = True,
+    cache: ShardCache | None = None,
+    **changes: int | float | str,
+) -> FitResult:
+    """Go on with a fit where it stopped, with the settings it was begun with.
+
+    labels: where its label set is now, if it was moved; changes: steps, max_seconds or device, where others are wanted now.
+    Raises InputError where no fit was begun in the folder.
+    """
+    place, settings = begun(run)
+    found = place if labels is None else labels
+    return fit(found, run, replace(settings, **changes), progress, cache)  # type: ignore[arg-type]
 
 
 def _fit(label_set: LabelSet, out: Path, settings: FitSettings, progress: bool, ranks: Ranks) -> FitResult:

@@ -10,11 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from hdistill.data.errors import PlanMismatch
+from hdistill.data.errors import InputError, PlanMismatch
 from hdistill.data.labelset import LabelSet
 from hdistill.data.publish import publish
 
-from .settings import MAY_CHANGE, FitSettings
+from .settings import MAY_CHANGE, FitSettings, settings_from
 
 SETTINGS = "settings.json"
 LOG = "log.csv"
@@ -41,12 +41,22 @@ class Log(Protocol):
 def claim(run: Path, settings: FitSettings, labels: LabelSet) -> None:
     """Make the folder this fit's own, or see that it already is. Raises PlanMismatch where it belongs to something else."""
     file = run / SETTINGS
-    wanted = {"settings": settings.as_json(), "label_set": labels.digest, "labels": labels.name}
+    place = labels.address or str(labels.path.resolve())
+    wanted = {"settings": settings.as_json(), "label_set": labels.digest, "labels": place}
     if not file.exists() and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise PlanMismatch(f"{run} holds something that is no fit (it has no {SETTINGS}); give another -o folder.")
     if file.exists():
         _check_same(run, _read(file), settings, labels)
     publish(file, (json.dumps(wanted, indent=1) + "\n").encode(), replace=True)
+
+
+def begun(run: Path) -> tuple[str, FitSettings]:
+    """Where the label set of a run was, and its settings. Raises InputError where no fit was begun."""
+    file = run / SETTINGS
+    if not file.exists():
+        raise InputError(f"{run} holds no fit that was begun (it has no {SETTINGS}); begin one with `hdistill fit`.")
+    found = _read(file)
+    return found["labels"], settings_from(found["settings"])
 
 
 def _check_same(run: Path, found: Mapping[str, Any], settings: FitSettings, labels: LabelSet) -> None:

@@ -11,7 +11,8 @@ from .students.sizes import size_of
 
 TargetKind = Literal["teacher", "reference"]
 ProductMethod = Literal["exact", "difference"]
-MAY_CHANGE = ("steps", "max_seconds")  # a finished or stopped fit can be made longer; steps only up
+# A finished or stopped fit can be made longer (steps only up) and go on elsewhere.
+MAY_CHANGE = ("steps", "max_seconds", "max_edges", "device")
 WEIGHTS = ("energy_weight", "force_weight", "stress_weight", "hessian_weight")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from hdistill.data.errors import HDistillError, InputError, LabelSetError, PlanM
 from hdistill.trainer import fit as fit_module
 from hdistill.trainer.checkpoint import LAST, STUDENT, load_student, read_tensors
 from hdistill.trainer.evaluate import evaluate_student
-from hdistill.trainer.fit import FitResult, fit
+from hdistill.trainer.fit import FitResult, fit, resume
 from hdistill.trainer.settings import FitSettings, settings_from
 from hdistill.trainer.state import learning_rate, new_state
 from tests.data.samples import write_label_set
@@ -277,3 +278,15 @@ def test_an_unknown_device_is_refused(argon: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="device 'warp' cannot be used here"):
         fit(argon, tmp_path / "run", replace(QUICK, device="warp"), progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_resume_needs_no_more_than_the_folder(argon: Path, tmp_path: Path) -> None:
+    first = fit(argon, tmp_path / "run", QUICK, progress=False)
+    assert resume(tmp_path / "run", progress=False) == first
+    moved = tmp_path / "moved"
+    shutil.copytree(argon, moved)
+    longer = resume(tmp_path / "run", moved, progress=False, steps=30)
+    assert longer.steps == 30
+    assert longer.n_train == first.n_train
+    with pytest.raises(InputError, match=r"holds no fit that was begun"):
+        resume(tmp_path / "nothing", progress=False)
