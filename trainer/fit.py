@@ -98,6 +98,7 @@ def _fit(label_set: LabelSet, out: Path, settings: FitSettings, progress: bool, 
     for remark in _remarks(task, settings) if progress else ():
         print(remark, file=sys.stderr)
     keep_freed_memory()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
     gradients = eager_gradients(settings.product_method)
     saved_at = time.monotonic()
     with (

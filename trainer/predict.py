@@ -92,7 +92,7 @@ def _energy(student: nn.Module, batch: Batch, vectors: torch.Tensor) -> torch.Te
 
 
 def _per_structure(per_atom: torch.Tensor, batch: Batch) -> torch.Tensor:
-    return per_atom.new_zeros(len(batch.n_atoms)).index_add(0, batch.structure_index, per_atom)
+    return per_atom.new_zeros(batch.n_atoms.shape[0]).index_add(0, batch.structure_index, per_atom)
 
 
 def _as(student: nn.Module, vectors: torch.Tensor) -> torch.Tensor:
@@ -109,7 +109,7 @@ def forces_from(pull: torch.Tensor, batch: Batch) -> torch.Tensor:
 def stress_from(pull: torch.Tensor, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
     """dE/dstrain / volume (B,3,3): under a strain every r_ij becomes r_ij (1 + strain), so dE/dstrain = sum r_ij x dE/dr_ij."""
     owner = batch.structure_index[batch.edge_index[0]]
-    virial = pull.new_zeros(len(batch.n_atoms), 3, 3)
+    virial = pull.new_zeros(batch.n_atoms.shape[0], 3, 3)
     virial = virial.index_add(0, owner, vectors.unsqueeze(2) * pull.unsqueeze(1))
     has_volume = batch.volume > 0
     inverse = torch.where(has_volume, 1 / torch.where(has_volume, batch.volume, 1.0), 0.0)

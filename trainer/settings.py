@@ -45,6 +45,7 @@ class FitSettings:
     seed: int = 0
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
+    tf32: bool = False  # of GPUs: 10 bits of mantissa in products of matrices, of which second derivatives keep few
 
     def __post_init__(self) -> None:
         size_of(self.student)

@@ -63,14 +63,12 @@ def train_step(
 ) -> dict[str, Any]:
     """One step on these samples, of which this rank computes its share; returns its row of the log.
 
-    Which products are drawn depends on the seed, the step and a sample's place in it alone, and averages are over the whole step:
-    neither the number of ranks nor the cutting into batches changes more than the rounding. A step whose loss or gradient is no number
+    Every rank draws the products of all samples, from the seed and the step alone, and averages are over the whole step: neither
+    the number of ranks nor the cutting into batches changes more than the rounding. A step whose loss or gradient is no number
     leaves everything as it was; raises HDistillError after MAX_SKIPPED of them in a row.
     """
-    drawn = [
-        with_products(sample, settings.n_products, np.random.default_rng((settings.seed, state.step, place)))
-        for place, sample in enumerate(samples)
-    ]
+    generator = np.random.default_rng((settings.seed, state.step))
+    drawn = [with_products(sample, settings.n_products, generator) for sample in samples]
     counts = counts_of(drawn)
     factors = {name: weight / counts[name] for name, weight in settings.weights.items() if weight > 0 and counts[name]}
     sums = {name: torch.zeros((), dtype=torch.float64, device=ranks.device) for name in factors}
