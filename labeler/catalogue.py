@@ -54,6 +54,9 @@ FAMILIES = {
         Family("torchani", "torchani", (TORCH, "torchani==2.2.4", "ase==3.29.0", "setuptools<81", "lark-parser")),
         Family("mace", "mace", (TORCH, "mace-torch==0.3.16", "e3nn==0.4.4", "numpy==2.4.6", "ase==3.29.0")),
         Family("fairchem", "fairchem.core", (TORCH, "fairchem-core==2.24.0", "ase==3.29.0")),
+        Family(
+            "outside", "torch", ()
+        ),  # what installed packages offer, hdistill's own students among it; see --teacher-python
         Family("ase", "ase", ()),  # any interpreter that can import the calculator: hdistill's own, or --teacher-python
     )
 }
@@ -138,7 +141,8 @@ _MACE_ASL_WORDS = ("omat", "matpes", "omol", "mh-")
 
 
 def entry(name: str) -> Entry:
-    """The entry of a teacher's name as a user types it; also for sizes (mace-mp:small), files and ase:module.Class.
+    """The entry of a teacher's name as a user types it; also for sizes (mace-mp:small), files, ase:module.Class and what other
+    packages offer: student:RUN and outside:NAME:MODEL.
 
     Raises InputError for a name that is none of these, with the nearest known one.
     """
@@ -149,6 +153,8 @@ def entry(name: str) -> Entry:
         return _mace_size(head, rest)
     if head == "ase" and "." in rest:
         return _unknown(name, "ase", rest)
+    if head in ("student", "outside") and rest:
+        return _unknown(name, "outside", name if head == "student" else rest)
     if head in ("mace", "fairchem") and rest:
         return _unknown(name, head, rest)
     if name.endswith((".model", ".pt")):
@@ -160,7 +166,7 @@ def entry(name: str) -> Entry:
     known = ", ".join(ENTRIES)
     raise InputError(
         f"No teacher is called '{name}'.{nearest(name, ENTRIES)} Known: {known}; mace-mp:SIZE, mace-off:SIZE, "
-        "a MACE .model file, a fairchem .pt file, ase:module.Class."
+        "a MACE .model file, a fairchem .pt file, student:RUN (a folder of `hdistill fit`), ase:module.Class, outside:NAME:MODEL."
     )
 
 
@@ -176,11 +182,15 @@ def request(
     if arguments and found.family != "ase":
         raise InputError(f"--argument is for ase:module.Class; {name} takes none.")
     model = found.model
-    if model.endswith((".model", ".pt")):
+    if found.family != "outside" and model.endswith((".model", ".pt")):
         path = Path(model).expanduser()
         if not path.is_file():
             raise InputError(f"The teacher's checkpoint {model} was not found; give the path of an existing file.")
         model = str(path.resolve())
+    if found.family == "outside":
+        offer, _, given = model.partition(":")
+        if given and Path(given).expanduser().exists():  # a file or folder; what else it may be, the package knows
+            model = f"{offer}:{Path(given).expanduser().resolve()}"
     return TeacherRequest(name, found.family, model, task, dtype, device, dict(arguments))
 
 

@@ -28,7 +28,7 @@ class TeacherRequest:
     """Which teacher to load and how. `model` is what follows the family: a size, a checkpoint name, a file, a class path."""
 
     name: str  # as the user typed it: mace-mp:medium, 7net-0, ase:module.Class, /path/to/file.model
-    family: str  # lennard_jones, sevennet, chgnet, mace, fairchem, torchani, ase: the module in this package
+    family: str  # lennard_jones, sevennet, chgnet, mace, fairchem, torchani, outside, ase: the module in this package
     model: str
     task: str | None = None  # task, modal or head, for teachers with several levels of theory
     dtype: Literal["float32", "float64"] = "float32"

@@ -184,6 +184,8 @@ CASES = [
     ),
     Case("{folder}/conserving.pt", ions, "omol", dtypes=("float64",), own_dtype="float64", features=16, turned=2e-4),
     Case("{folder}/direct.pt", crystals, "omat", conservative=False, features=16, turned=2e-4),
+    Case("student:{folder}/student", crystals, features=32),
+    Case("student:{folder}/direct", crystals, conservative=False, features=32),
 ]
 
 
