@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,10 +16,13 @@ from hdistill.data.shard import Sample
 from hdistill.data.structure import Structure
 from hdistill.labeler.teachers.contract import TeacherRequest
 from hdistill.labeler.teachers.lennard_jones import LennardJones
+from hdistill.trainer.checkpoint import StudentCard, save_student
+from hdistill.trainer.references import References
 from hdistill.trainer.students.build import build
-from hdistill.trainer.students.sizes import SIZES
+from hdistill.trainer.students.sizes import SIZES, StudentSize
 
 ELEMENTS = (1, 6, 8)
+EXAMPLE = Path(__file__).parent / "outside_student"
 CUBE = np.array([[x, y, z] for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)])
 
 
@@ -64,3 +70,27 @@ def argon_samples(n: int, hessian: str = "probes:4", seed: int = 0) -> list[Samp
     )
     splits = ["val" if i % 10 == 8 else "test" if i % 10 > 8 or i % 10 == 7 else "train" for i in range(n)]
     return [Sample(*each) for each in zip(structures, labels, splits, strict=True)]
+
+
+def install_example(folder: Path) -> Path:
+    """The example package of an outside student in a folder, with the metadata that pip makes of its pyproject.toml."""
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    name, version = project["name"], project["version"]
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(EXAMPLE / "pair_student.py", folder)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    offers = project["entry-points"]["hdistill.students"].items()
+    lines = ["[hdistill.students]", *(f"{student} = {where}" for student, where in offers)]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def saved_student(folder: Path, size: StudentSize, name: str, elements: tuple[int, ...] = ELEMENTS) -> Path:
+    """A run folder that holds a student with fresh weights."""
+    references = References(elements, (0.0,) * len(elements))
+    settings = {"dtype": "float32"}
+    folder.mkdir()
+    card = StudentCard(name, size, references, 1.0, settings, "", {}, {}, 0, {})
+    save_student(folder, card, build(size, elements, 1.0))
+    return folder

@@ -3,6 +3,7 @@
 Schuett, Unke, Gastegger, "Equivariant message passing for the prediction of tensorial properties and molecular spectra",
 ICML 2021, arXiv 2102.03150 (equations below are theirs). Changes: a Bessel basis and an envelope that are smooth to third
 order (radial.py), a smooth norm, and no work on features that are still zero (first layer) or no longer read (last layer).
+With direct forces vector features are read to the end, by the gated equivariant blocks of section 3.3 and figure 3.
 """
 
 from __future__ import annotations
@@ -20,17 +21,26 @@ NORM_SOFTNESS = 1.0  # |v| is read as sqrt(|v|^2 + s^2) - s, which is smooth whe
 class PaiNN(nn.Module):
     """Energies of atoms from their elements and their edges; the contract of all students.
 
-    forward(numbers (A,) int64, edge_index (2,E) int64, vectors (E,3) A) -> (A,) eV: edge e tells atom edge_index[0,e] of atom
-    edge_index[1,e], which lies at vectors[e] from it. All elements must be among `elements`: the caller checks.
+    forward(numbers (A,) int64, edge_index (2,E) int64, vectors (E,3) A) -> (A,) eV, with direct also forces (A,3) eV/A: edge e
+    tells atom edge_index[0,e] of atom edge_index[1,e], which lies at vectors[e] from it. All elements must be among `elements`: the
+    caller checks. Direct forces are no gradient of the energies, and their sum is not zero.
     """
 
     species_of: torch.Tensor
     scale: torch.Tensor
 
     def __init__(
-        self, elements: Sequence[int], channels: int, layers: int, cutoff: float, basis: int, scale: float = 1.0
+        self,
+        elements: Sequence[int],
+        channels: int,
+        layers: int,
+        cutoff: float,
+        basis: int,
+        scale: float = 1.0,
+        direct: bool = False,
     ):
         super().__init__()
+        self.direct = direct
         self.cutoff = cutoff
         self.channels = channels
         species_of = torch.full((max(elements) + 1,), -1)
@@ -41,23 +51,31 @@ class PaiNN(nn.Module):
         self.basis = BesselBasis(cutoff, basis)
         messages = [Message(channels, first=n == 0) for n in range(layers)]
         self.messages = nn.ModuleList(messages)
-        self.updates = nn.ModuleList(Update(channels, last=n == layers - 1) for n in range(layers))
+        self.updates = nn.ModuleList(Update(channels, last=not direct and n == layers - 1) for n in range(layers))
         # The filters W of all layers in one product: the basis carries envelope and bias.
         self.filter_widths = [message.width for message in messages]
         self.filters = nn.Linear(basis + 1, sum(self.filter_widths), bias=False)
         self.readout = nn.Sequential(nn.Linear(channels, channels // 2), nn.SiLU(), nn.Linear(channels // 2, 1))
+        if direct:
+            self.force_readout = nn.ModuleList((Gated(channels, channels // 2), Gated(channels // 2, 1)))
 
-    def forward(self, numbers: torch.Tensor, edge_index: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, numbers: torch.Tensor, edge_index: torch.Tensor, vectors: torch.Tensor
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         r = vectors.square().sum(1).sqrt()
         unit = vectors / r[:, None]
         filters = self.filters(self.basis(r)).split(self.filter_widths, dim=1)
         scalar = self.embedding(self.species_of[numbers])
-        vector = scalar.new_zeros(len(numbers), 3, self.channels)
+        vector = scalar.new_zeros(numbers.shape[0], 3, self.channels)
         for message, update, weights in zip(self.messages, self.updates, filters, strict=True):
             scalar, vector = message(scalar, vector, edge_index, unit, weights)
             scalar, vector = update(scalar, vector)
         energies: torch.Tensor = self.readout(scalar).squeeze(1) * self.scale
-        return energies
+        if not self.direct:
+            return energies
+        for block in self.force_readout:
+            scalar, vector = block(scalar, vector)
+        return energies, vector.squeeze(2) * self.scale
 
 
 class Message(nn.Module):
@@ -101,7 +119,31 @@ class Update(nn.Module):
 
     def forward(self, scalar: torch.Tensor, vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         left, right = self.mix(vector).split(self.channels, dim=2)
-        norm = (right.square().sum(1) + NORM_SOFTNESS**2).sqrt() - NORM_SOFTNESS
-        gates = self.network(torch.cat((scalar, norm), dim=1)).split(self.channels, dim=1)
+        gates = self.network(torch.cat((scalar, soft_norm(right)), dim=1)).split(self.channels, dim=1)
         new_scalar = scalar + gates[0] + gates[1] * (left * right).sum(1)
         return new_scalar, vector if self.last else vector + gates[2].unsqueeze(1) * left
+
+
+class Gated(nn.Module):
+    """A gated equivariant block (figure 3 of the paper, after Weiler et al., arXiv 1807.02547): `width` features of each kind."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.widths = (channels, width)
+        self.mix = nn.Linear(channels, channels + width, bias=False)
+        gates = nn.Linear(channels, 2 * width)
+        self.network = nn.Sequential(nn.Linear(2 * channels, channels), nn.SiLU(), gates)
+        with torch.no_grad():  # open gates and unit gain: two fresh blocks else make forces 100 times too small
+            gates.bias[width:] = 1.0
+            self.mix.weight *= 3**0.5
+
+    def forward(self, scalar: torch.Tensor, vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        read, carried = self.mix(vector).split(self.widths, dim=2)
+        said, gate = self.network(torch.cat((scalar, soft_norm(read)), dim=1)).chunk(2, dim=1)
+        return nn.functional.silu(said), gate.unsqueeze(1) * carried
+
+
+def soft_norm(vector: torch.Tensor) -> torch.Tensor:
+    """(A,3,C) -> (A,C)."""
+    norm: torch.Tensor = (vector.square().sum(1) + NORM_SOFTNESS**2).sqrt() - NORM_SOFTNESS
+    return norm
