@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -13,8 +15,9 @@ from hdistill.data.errors import InputError
 from hdistill.trainer.batch import batch_of
 from hdistill.trainer.calculator import HDistillCalculator
 from hdistill.trainer.checkpoint import load_student
-from hdistill.trainer.fit import FitResult
+from hdistill.trainer.fit import FitResult, fit
 from hdistill.trainer.predict import predict
+from hdistill.trainer.settings import FitSettings
 from tests.trainer.structures import argon_samples
 
 
@@ -106,3 +109,54 @@ def test_a_crystal_without_cell_is_refused(calculator: HDistillCalculator) -> No
 def test_no_atoms_are_refused(calculator: HDistillCalculator) -> None:
     with pytest.raises(InputError, match="no atoms"):
         Atoms(calculator=calculator).get_potential_energy()
+
+
+def test_a_student_with_direct_forces_has_no_stress_and_a_jacobian_that_is_not_symmetric(
+    argon: Path, tmp_path: Path
+) -> None:
+    settings = FitSettings(student="painn-small-direct", steps=2, warmup=0, validate_every=2, hessian_weight=0)
+    calculator = HDistillCalculator(fit(argon, tmp_path / "run", settings, progress=False).run, dtype="float64")
+    atoms = crystal(calculator)
+    assert not calculator.conservative
+    assert "stress" not in calculator.implemented_properties
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stress()
+    n = len(atoms)
+    jacobian = calculator.get_hessian(atoms).reshape(3 * n, 3 * n)
+    assert np.abs(jacobian - jacobian.T).max() > 1e-4 * np.abs(jacobian).max()
+    step = np.zeros((n, 3))
+    step[1, 2] = 1e-4
+    ahead, behind = atoms.copy(), atoms.copy()
+    ahead.positions += step
+    behind.positions -= step
+    column = -(calculator.get_forces(ahead) - calculator.get_forces(behind)) / 2e-4
+    assert np.allclose(jacobian[:, 5], column.ravel(), atol=1e-6)
+
+
+def test_it_computes_again_when_what_a_student_sees_has_changed(calculator: HDistillCalculator) -> None:
+    atoms = crystal(calculator)
+    energy = atoms.get_potential_energy()
+    n_calls = 0
+    plain = calculator.calculate
+
+    def counted(*args: object, **kwargs: object) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        plain(*args, **kwargs)  # type: ignore[arg-type]
+
+    calculator.calculate = counted  # type: ignore[method-assign]
+    try:
+        atoms.get_forces()
+        atoms.set_initial_charges([1.0] * len(atoms))
+        assert atoms.get_potential_energy() == energy
+        assert n_calls == 0
+        atoms.positions[0, 0] += 1e-13
+        atoms.get_potential_energy()
+        assert n_calls == 1
+        atoms.set_cell(1.01 * atoms.cell.array, scale_atoms=False)
+        assert atoms.get_potential_energy() != energy
+        atoms.pbc = False
+        assert atoms.get_potential_energy() != energy
+        assert n_calls == 3
+    finally:
+        del calculator.calculate  # type: ignore[method-assign]
