@@ -137,6 +137,7 @@ def bytes_of(sample: Sample) -> int:
     """About what a decoded sample occupies: its arrays and 2 kB for the objects."""
     structure, labels = sample.structure, sample.labels
     arrays = [structure.positions, structure.numbers, labels.forces, structure.ref_forces]
+    arrays += [labels.atom_energies, labels.node_features]
     if labels.hessian is not None:
         arrays += [labels.hessian.values, labels.hessian.directions.signs]
     return 2000 + sum(array.nbytes for array in arrays if array is not None)

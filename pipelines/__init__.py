@@ -42,7 +42,10 @@ _WHERE = {
     "fit": ("hdistill.trainer.fit", "fit"),
     "resume": ("hdistill.trainer.fit", "resume"),
     "FitSettings": ("hdistill.trainer.settings", "FitSettings"),
+    "students": ("hdistill.trainer.students.sizes", "catalogue"),
     "evaluate": ("hdistill.trainer.evaluate", "evaluate_student"),
+    "run_md": ("hdistill.pipelines.md", "run_md"),
+    "Motion": ("hdistill.trainer.dynamics", "Motion"),
     "run_demo": ("hdistill.pipelines.demo", "run_demo"),
 }
 

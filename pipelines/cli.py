@@ -10,8 +10,9 @@ import click
 
 from .cli_clusters import clusters
 from .cli_labels import labels
+from .cli_md import md
 from .cli_share import LABELS, cache_options, shard_cache
-from .command import EXIT_QUARANTINED, JSON, PATH, Commands, parse_size, print_result, say
+from .command import EXIT_QUARANTINED, JSON, PATH, Commands, Sectioned, parse_size, print_result, say
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,6 +29,7 @@ def main() -> None:
 
 main.add_command(labels)
 main.add_command(clusters)
+main.add_command(md)
 
 
 @main.command()
@@ -205,6 +207,28 @@ def subsets(as_json: bool) -> None:
 
 
 @main.command()
+@JSON
+def students(as_json: bool) -> None:
+    """List the students that `hdistill fit` can make, those of installed packages included."""
+    from hdistill.trainer.students.sizes import catalogue
+
+    from .report import student_table
+
+    print_result(catalogue(), as_json, student_table)
+
+
+FIT_SECTIONS = {
+    "The run": ("out", "begun", "recipe", "steps", "max_seconds", "seed", "loggers"),
+    "The student": ("student", "repulsion"),
+    "The loss": (
+        *("energy_weight", "force_weight", "stress_weight", "targets", "reference_share"),
+        *("hessian_weight", "hessian_norm", "max_hessian", "halve_hessian_within", "node_weight", "embedding_weight"),
+    ),
+    "The steps": ("batch_size", "learning_rate", "max_edges", "device", "compile"),
+}
+
+
+@main.command(cls=Sectioned, sections=FIT_SECTIONS)
 @click.argument("labels_place", metavar="LABELS", type=LABELS, required=False)
 @click.option("-o", "--out", type=PATH, metavar="DIR", help="The run; the same command continues it.")
 @click.option(
@@ -223,15 +247,45 @@ def subsets(as_json: bool) -> None:
 @click.option("--learning-rate", type=float, metavar="R", help="At its highest, after the warm-up.")
 @click.option("--max-seconds", type=float, metavar="S", help="Stop after this much CPU time of training steps.")
 @click.option(
-    "--targets", type=click.Choice(["teacher", "reference"]), help="Whose energies and forces; default teacher."
+    "--targets",
+    type=click.Choice(["teacher", "reference", "mix"]),
+    help="Whose energies and forces: the teacher's (default), the source's own, or both.",
 )
+@click.option(
+    "--reference-share", type=float, metavar="S", help="Targets mix: weight of the source's own labels, 0 to 1."
+)
+@click.option(
+    "--hessian-norm",
+    type=click.Choice(["atoms", "product"]),
+    help="Lengths per atom (default), or per row as in the paper.",
+)
+@click.option("--max-hessian", type=float, metavar="X", help="Leave out Hessians with a larger element, eV/A^2.")
+@click.option(
+    "--halve-hessian-within",
+    type=float,
+    metavar="S",
+    help="Halve the Hessian's weight within this share of the teacher's force error.",
+)
+@click.option("--node-weight", type=float, metavar="W", help="Of the teacher's node features (the baseline n2n).")
+@click.option("--embedding-weight", type=float, metavar="W", help="Of their means per element (the baseline a2a).")
 @click.option(
     "--compile/--eager", default=None, help="The training step as machine code: minutes to build, then faster."
 )
 @click.option("--repulsion/--no-repulsion", default=None, help="A fixed ZBL repulsion at short range.")
 @click.option("--seed", type=int, metavar="N", help="Of the initial weights and the order of samples.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, ...")
-@click.option("--recipe", type=PATH, metavar="FILE", help="A TOML file with any of these settings; options here win.")
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help="paper, paper-mptrj, or a TOML file with any of these settings; options here win.",
+)
+@click.option(
+    "--log",
+    "loggers",
+    multiple=True,
+    type=click.Choice(["tensorboard", "wandb"]),
+    help="Where log.csv goes, too; repeatable.",
+)
 @cache_options
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @JSON
@@ -239,7 +293,8 @@ def fit(
     labels_place: Path | str | None,
     out: Path | None,
     begun: Path | None,
-    recipe: Path | None,
+    recipe: str | None,
+    loggers: tuple[str, ...],
     cache: Path | None,
     cache_size: str,
     quiet: bool,
@@ -251,6 +306,7 @@ def fit(
     \b
       hdistill fit labels/ -o run/
       hdistill fit labels/ -o run/ --student painn-small --steps 5000 --hessian-weight 0.3
+      hdistill fit labels/ -o run/ --recipe paper --targets mix --log tensorboard
       hdistill fit s3://bucket/labels -o run/ --cache-size 20GB
       hdistill fit --resume run/ --steps 20000
       torchrun --nproc-per-node 4 -m hdistill.pipelines fit labels/ -o run/ --device cuda
@@ -268,12 +324,12 @@ def fit(
                 "--resume goes on with a run's own settings; only LABELS, --steps, --max-seconds and --device go with it."
             )
         at_hand = None if labels_place is None else shard_cache(labels_place, cache, cache_size)
-        result = run_resume(begun, labels_place, not quiet, at_hand, **given)
+        result = run_resume(begun, labels_place, not quiet, at_hand, loggers, **given)
     elif labels_place is None or out is None:
         raise click.UsageError("Give LABELS and -o DIR, or --resume RUN.")
     else:
         at_hand = shard_cache(labels_place, cache, cache_size)
-        result = run_fit(labels_place, out, fit_settings(recipe, given), not quiet, at_hand)
+        result = run_fit(labels_place, out, fit_settings(recipe, given), not quiet, at_hand, loggers)
     print_result(asdict(result) | {"run": str(result.run)}, as_json, fit_summary)
 
 

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,22 @@ class Commands(click.Group):
         except OSError as error:
             click.echo(f"error: {error.strerror or error}: {error.filename or 'no file name'}", err=True)
         raise click.exceptions.Exit(EXIT_STOPPED)
+
+
+class Sectioned(click.Command):
+    """A command whose help has its options in sections: title to names of parameters; what is in none comes last."""
+
+    def __init__(self, *arguments: Any, sections: Mapping[str, Sequence[str]], **rest: Any):
+        super().__init__(*arguments, **rest)
+        self.sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        helps = {p.name: record for p in self.get_params(ctx) if (record := p.get_help_record(ctx)) is not None}
+        named = {name for names in self.sections.values() for name in names}
+        rest = tuple(name for name in helps if name not in named)
+        for title, names in {**self.sections, "Other": rest}.items():
+            with formatter.section(title):
+                formatter.write_dl([helps[name] for name in names])
 
 
 def _stop(*_: Any) -> None:

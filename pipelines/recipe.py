@@ -1,4 +1,4 @@
-"""Settings of a fit from a TOML recipe and from options; options win."""
+"""Settings of a fit from a TOML recipe and from options; options win. The recipes that have a name are in recipes/."""
 
 from __future__ import annotations
 
@@ -7,22 +7,42 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdistill.data.errors import InputError
+from hdistill.data.errors import InputError, nearest
+
+RECIPES = Path(__file__).parent / "recipes"
 
 if TYPE_CHECKING:
     from hdistill.trainer.settings import FitSettings
 
 
-def fit_settings(recipe: Path | None, options: Mapping[str, Any]) -> FitSettings:
-    """FitSettings from a recipe's table (names as the options, with - or _) and options. Raises InputError."""
+def fit_settings(recipe: Path | str | None, options: Mapping[str, Any]) -> FitSettings:
+    """FitSettings from a recipe's table (names as the options, with - or _) and options; recipe is a name or a file. Raises
+    InputError."""
     from hdistill.trainer.settings import settings_from
 
     values: dict[str, Any] = {}
     if recipe is not None:
+        file = _file_of(recipe)
         try:
-            values = tomllib.loads(recipe.read_text())
+            values = tomllib.loads(file.read_text())
         except OSError as error:
-            raise InputError(f"The recipe {recipe} cannot be read: {error.strerror}.") from error
+            raise InputError(f"The recipe {file} cannot be read: {error.strerror}.") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"The recipe {recipe} is no TOML: {error}.") from error
+            raise InputError(f"The recipe {file} is no TOML: {error}.") from error
     return settings_from({name.replace("-", "_"): value for name, value in values.items()} | dict(options))
+
+
+def named_recipes() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(RECIPES.glob("*.toml"), key=lambda file: file.stem)}
+
+
+def _file_of(recipe: Path | str) -> Path:
+    """The file of a named recipe, or else the file itself. A bare word that is neither is taken for a mistyped name."""
+    named, path = named_recipes(), Path(recipe)
+    if str(recipe) in named and not path.is_file():
+        return named[str(recipe)]
+    if path.suffix == "" and len(path.parts) == 1 and not path.exists():
+        raise InputError(
+            f"There is no recipe '{recipe}', and no such file; there are {', '.join(named)}.{nearest(str(recipe), named)}"
+        )
+    return path

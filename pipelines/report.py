@@ -195,6 +195,26 @@ def subset_table(rows: list[dict[str, Any]]) -> str:
     return table(("subset", "structures", "needs", "licence", "what"), shown)
 
 
+def student_table(rows: list[dict[str, Any]]) -> str:
+    """What `hdistill students` shows."""
+    shown = []
+    for row in rows:
+        if "cutoff" not in row:
+            shown.append((row["name"], "", "", "", "", f"of {row['package']}"))
+            continue
+        shown.append(
+            (
+                row["name"],
+                f"{row['cutoff']:g}",
+                str(row["layers"]),
+                str(row["channels"]),
+                "direct" if row["direct"] else "gradient",
+                row["architecture"],
+            )
+        )
+    return table(("student", "cutoff A", "layers", "channels", "forces", "architecture"), shown)
+
+
 def _symbol(number: int) -> str:
     from ase.data import chemical_symbols
 
@@ -227,6 +247,9 @@ def evaluation_table(result: dict[str, Any]) -> str:
         if left_out
         else ""
     )
+    unlabelled = result["n_without_reference"]
+    if unlabelled:
+        remark += f"\n{unlabelled} structures came without energies or forces of their own and were left out."
     more = f"\n({len(groups) - WORST_GROUPS} more groups with smaller errors)" if len(groups) > WORST_GROUPS else ""
     return table(header, rows) + more + remark
 

@@ -7,7 +7,7 @@ difference of large float32 numbers is ever taken.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,10 +44,17 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """energy (B,) eV, references subtracted; forces (A,3) eV/A; stress (B,3,3) eV/A^3 and stress_scale (B,), 1 where a structure
+    """What is learned of B structures with A atoms; of targets "mix" these are the teacher's labels.
+
+    energy (B,) eV, references subtracted; forces (A,3) eV/A; stress (B,3,3) eV/A^3 and stress_scale (B,), 1 where a structure
     has one and 0 elsewhere; K slots of Hessian products for every structure:
     directions v (K,A,3), products v . H (K,A,3) eV/A^2, and product_scale (K,A), by which loss residuals are multiplied: 1 for
     rows, 1/sqrt(3n) for +-1 probes, so that both estimate |dH|_F^2 / 3n, and 0 where a structure leaves the slot empty.
+
+    Of targets "mix" alone, without elements else: share (2,B) and stress_share (2,B), the weights of the two kinds of labels,
+    and the source's own energy other_energy (B,), forces other_forces (A,3) and stress other_stress (B,3,3), 0 where there
+    are none. Where node features are learned: node_features (A,D), normalised, with their means per element node_means (A,D)
+    and node_scale (A,), 1 where an atom has features and 0 elsewhere.
     """
 
     energy: torch.Tensor
@@ -57,6 +64,14 @@ class Targets:
     directions: torch.Tensor
     products: torch.Tensor
     product_scale: torch.Tensor
+    share: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    stress_share: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    other_energy: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    other_forces: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    other_stress: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    node_features: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    node_means: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    node_scale: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 def batch_of(
@@ -86,10 +101,11 @@ def targets_of(
 ) -> Targets:
     """What a student should say of these samples.
 
-    kind: energies and forces of the teacher, or the source's own ("reference"); stress and Hessian products are always the
-    teacher's.
+    kind: energies, forces and stress of the teacher, or the source's own ("reference"; a stress it lacks is the teacher's).
+    Hessian products are always the teacher's.
     """
     wanted = [energy_and_forces(sample, kind) for sample in samples]
+    stresses = [stress_of(sample, kind) for sample in samples]
     offsets = [references.of(s.structure.numbers) for s in samples]
     chosen = [s.labels.hessian for s in samples]
     n_atoms = np.array([s.structure.n_atoms for s in samples])
@@ -105,13 +121,44 @@ def targets_of(
     targets = Targets(
         energy=_tensor(np.array([energy for energy, _ in wanted]) - np.array(offsets)),
         forces=_tensor(np.concatenate([forces for _, forces in wanted]).astype(np.float64)),
-        stress=_tensor(np.stack([_stress(sample) for sample in samples])),
-        stress_scale=_tensor(np.array([has_stress(sample) for sample in samples], np.float64)),
+        stress=_tensor(np.stack([np.zeros((3, 3)) if stress is None else stress for stress in stresses])),
+        stress_scale=_tensor(np.array([stress is not None for stress in stresses], np.float64)),
         directions=_tensor(directions),
         products=_tensor(products),
         product_scale=_tensor(scale),
     )
     return _to(targets, device)
+
+
+def mixed(
+    targets: Targets, samples: Sequence[Sample], references: References, share: float, device: str = "cpu"
+) -> Targets:
+    """The teacher's targets together with the labels of the sources, where there are any, which weigh `share` against them.
+
+    references are those of the sources' own energies: both kinds are energies above their own atoms, which can be put together.
+    """
+    own = [has_reference(sample) for sample in samples]
+    labels = [energy_and_forces(s, "reference" if has else "teacher") for s, has in zip(samples, own, strict=True)]
+    energies = [
+        energy - references.of(s.structure.numbers) if has else 0.0
+        for s, (energy, _), has in zip(samples, labels, own, strict=True)
+    ]
+    forces = [has * np.asarray(force, np.float64) for (_, force), has in zip(labels, own, strict=True)]
+    stresses = [_ref_stress(sample) for sample in samples]
+    weight, stress_weight = (share * np.array(has, float) for has in (own, [s is not None for s in stresses]))
+    more = {
+        "share": _tensor(np.stack((1 - weight, weight))),
+        "stress_share": _tensor(np.stack((1 - stress_weight, stress_weight))),
+        "other_energy": _tensor(np.array(energies)),
+        "other_forces": _tensor(np.concatenate(forces)),
+        "other_stress": _tensor(np.stack([np.zeros((3, 3)) if stress is None else stress for stress in stresses])),
+    }
+    return replace(targets, **{name: tensor.to(device) for name, tensor in more.items()})
+
+
+def has_reference(sample: Sample) -> bool:
+    """Whether the source gave an energy and forces of its own."""
+    return sample.structure.ref_energy is not None and sample.structure.ref_forces is not None
 
 
 def energy_and_forces(sample: Sample, kind: TargetKind) -> tuple[float, NDArray[Any]]:
@@ -137,13 +184,18 @@ def with_products(sample: Sample, count: int, generator: np.random.Generator) ->
     return replace(sample, labels=replace(sample.labels, hessian=_taken(products, which) if count else None))
 
 
-def has_stress(sample: Sample) -> bool:
-    """Whether there is a stress to learn from: a label of it, and a volume."""
-    return sample.labels.stress is not None and bool(sample.structure.pbc.all())
+def stress_of(sample: Sample, kind: TargetKind = "teacher") -> NDArray[np.float64] | None:
+    """The stress (3,3) eV/A^3 to learn: the source's own where that is wanted and there, else the teacher's; None where there is
+    no label or no volume."""
+    own = _ref_stress(sample) if kind == "reference" else None
+    if own is not None or sample.labels.stress is None or not sample.structure.pbc.all():
+        return own
+    return np.asarray(sample.labels.stress, np.float64)
 
 
-def _stress(sample: Sample) -> NDArray[np.float64]:
-    return np.asarray(sample.labels.stress, np.float64) if has_stress(sample) else np.zeros((3, 3))
+def _ref_stress(sample: Sample) -> NDArray[np.float64] | None:
+    stress, periodic = sample.structure.ref_stress, bool(sample.structure.pbc.all())
+    return np.asarray(stress, np.float64) if periodic and stress is not None else None
 
 
 def _taken(products: HessianProducts, which: NDArray[np.int64]) -> HessianProducts:

@@ -21,7 +21,7 @@ from hdistill.data.schema import SPLITS
 from hdistill.data.shard import Sample
 from hdistill.data.stream import in_order, n_samples
 
-from .batch import Batch, Targets, batch_of, has_stress, targets_of, with_products
+from .batch import Batch, Targets, batch_of, has_reference, targets_of, with_products
 from .checkpoint import load_student
 from .predict import Prediction, predict
 from .references import References
@@ -56,12 +56,23 @@ def evaluate_student(
 
     labels: a folder or an address; the shards of an address are read through the cache.
 
-    Structures with an element the student was not trained on are left out and counted. Raises InputError where nothing is left.
+    A student of targets "mix" stands on the sources' own energies, and its errors are those against them. Structures with an
+    element the student was not trained on, or without the labels that are asked for, are left out and counted. Raises InputError
+    where nothing is left.
     """
     student, label_set = load_student(run, device), open_labels(labels, cache)
     samples = samples_of(label_set, split)
-    known = (s for s in samples if not student.card.references.unknown(s.structure.numbers))
-    kind: TargetKind = student.card.settings["targets"]
+    kind: TargetKind = "teacher" if student.card.settings["targets"] == "teacher" else "reference"
+    counts = {"n_unknown_elements": 0, "n_without_reference": 0}
+
+    def usable(sample: Sample) -> bool:
+        unknown = bool(student.card.references.unknown(sample.structure.numbers))
+        unlabelled = not unknown and kind == "reference" and not has_reference(sample)
+        counts["n_unknown_elements"] += unknown
+        counts["n_without_reference"] += unlabelled
+        return not (unknown or unlabelled)
+
+    known = filter(usable, samples)
     n_stored = n_samples(label_set, split)
     with progress_bar(n_stored, "structures", "evaluate", progress) as bar:
         rows = []
@@ -69,14 +80,15 @@ def evaluate_student(
             rows.append(row)
             bar.advance(len(row.group))
     if not rows:
+        lacking = " or no labels of its own" if counts["n_without_reference"] else ""
         raise InputError(
-            f"Every structure in split '{split}' of {labels} has an element that {run} was not trained on."
+            f"Every structure in split '{split}' of {labels} has an element that {run} was not trained on{lacking}."
         )
     errors = joined(rows)
     return {
         "split": split,
         "targets": kind,
-        "n_unknown_elements": n_stored - len(errors.group),
+        **counts,
         **summary(errors),
         "by_group": by_group(errors),
     }
@@ -149,19 +161,18 @@ def _errors(prediction: Prediction, batch: Batch, targets: Targets, samples: Seq
         n_atoms=batch.n_atoms.cpu().double().numpy(),
         energy=_numpy((prediction.energy.detach() - targets.energy).abs() / batch.n_atoms),
         forces=_per_structure((prediction.forces.detach() - targets.forces).abs().sum(1), owner, n),
-        stress=_stress_errors(None if prediction.stress is None else _numpy(prediction.stress.detach()), samples),
+        stress=_stress_errors(prediction.stress, targets),
         product_error=_per_structure((products - targets.products).square().sum((0, 2)), owner, n),
         product_norm=_per_structure(targets.products.square().sum((0, 2)), owner, n),
     )
 
 
-def _stress_errors(stress: NDArray[np.float64] | None, samples: Sequence[Sample]) -> NDArray[np.float64]:
+def _stress_errors(stress: torch.Tensor | None, targets: Targets) -> NDArray[np.float64]:
     """Mean |dstress| over components, (S,); NaN where there is no label or no volume, or the student has none."""
-    errors = np.full(len(samples), np.nan)
-    for s, sample in enumerate(samples):
-        if stress is not None and has_stress(sample):
-            errors[s] = np.abs(stress[s] - sample.labels.stress).mean()
-    return errors
+    has = _numpy(targets.stress_scale) > 0
+    if stress is None:
+        return np.full(len(has), np.nan)
+    return np.where(has, _numpy((stress.detach() - targets.stress).abs().mean((1, 2))), np.nan)
 
 
 def _per_structure(values: torch.Tensor, owner: torch.Tensor, n: int) -> NDArray[np.float64]:

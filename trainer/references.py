@@ -7,9 +7,9 @@ eV would leave few digits of a float32 for the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,6 @@ from hdistill.data.errors import InputError
 from hdistill.data.labelset import LabelSet
 from hdistill.data.schema import SPLITS
 from hdistill.data.shard_file import open_shard
-
-from .settings import TargetKind
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,17 @@ class References:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What the training split says before any training: counts (S, n_elements) of atoms, energies (S,) eV, and the root mean
-    square of the force components, eV/A."""
+    """What n_structures training structures say before any training; force_rms eV/A is the root mean square of the force components.
+
+    fractions (M, n_elements) and energies (M,) eV, M at most n_elements + 1, have the least-squares solutions, the rank and the sum
+    of squares of one row for each structure, its composition and its energy per atom: the R of their QR decomposition. So a million
+    structures take no more memory than ten.
+    """
 
     elements: tuple[int, ...]
-    counts: NDArray[np.float64]
+    fractions: NDArray[np.float64]
     energies: NDArray[np.float64]
+    n_structures: int
     force_rms: float
 
 
@@ -60,48 +63,93 @@ def fit_references(statistics: Statistics) -> References:
     Where compositions do not tell elements apart (one formula only), the solution of least norm is taken: its sums over the
     compositions of the training split are right all the same.
     """
-    n_atoms = statistics.counts.sum(axis=1)
-    fractions, energies = statistics.counts / n_atoms[:, None], statistics.energies / n_atoms
-    solution, *_ = np.linalg.lstsq(fractions, energies, rcond=None)
+    solution, *_ = np.linalg.lstsq(statistics.fractions, statistics.energies, rcond=None)
     return References(statistics.elements, tuple(float(e) for e in solution))
 
 
 def underdetermined(statistics: Statistics) -> bool:
     """Whether the compositions of the training split leave some elements' reference energies open."""
-    return int(np.linalg.matrix_rank(statistics.counts)) < len(statistics.elements)
+    return int(np.linalg.matrix_rank(statistics.fractions)) < len(statistics.elements)
 
 
-def statistics_of(labels: LabelSet, kind: TargetKind) -> Statistics:
+def shifted_references(references: References, own: Statistics) -> References:
+    """The references of the sources' own energies, by those of the teacher's and the structures that have their own.
+
+    What the two levels differ by is fitted for each element, by least squares with the least norm: an element that occurs in
+    no structure with labels of its own, or is not told apart from others, is moved as little as can be.
+    """
+    fractions = np.zeros((len(own.energies), len(references.elements)))
+    fractions[:, [references.elements.index(z) for z in own.elements]] = own.fractions
+    above = own.energies - fractions @ np.array(references.energies)
+    shift = fit_references(replace(own, elements=references.elements, fractions=fractions, energies=above))
+    return References(
+        references.elements, tuple(a + b for a, b in zip(references.energies, shift.energies, strict=True))
+    )
+
+
+def statistics_of(labels: LabelSet, kind: Literal["teacher", "reference"], partly: bool = False) -> Statistics:
     """One pass over the energies and forces of the training split, without decoding samples.
 
-    Raises InputError where the training split is empty or lacks the reference labels asked for.
+    Raises InputError where the training split is empty or lacks the reference labels asked for; with `partly` the structures
+    that lack them are left out, and at least one must have them.
     """
-    rows = [shard.use(lambda path: _read_shard(path, kind)) for shard in labels.shards]
-    counts, energies, squares = (np.concatenate(columns) for columns in zip(*rows, strict=True)) if rows else _NOTHING
-    if len(energies) == 0:
+    rows = np.zeros((0, len(labels.elements) + 1))
+    n_structures, n_lacking, n_atoms, squares = 0, 0, 0.0, 0.0
+    for shard in labels.shards:
+        counts, energies, square = shard.use(lambda path: _read_shard(path, kind, labels.elements))
+        lacking = np.isnan(energies) | np.isnan(square)
+        counts, energies = counts[~lacking], energies[~lacking]
+        sizes = counts.sum(axis=1)
+        rows = _triangle(np.concatenate([rows, np.column_stack([counts, energies]) / sizes[:, None]]))
+        n_structures, n_lacking = n_structures + len(energies), n_lacking + int(lacking.sum())
+        n_atoms, squares = n_atoms + sizes.sum(), squares + square[~lacking].sum()
+    _check_labels(labels, kind, partly, n_structures, n_lacking)
+    present = np.flatnonzero(np.abs(rows[:, :-1]).sum(axis=0))
+    elements = tuple(labels.elements[column] for column in present)
+    return Statistics(elements, rows[:, present], rows[:, -1], n_structures, float(np.sqrt(squares / (3 * n_atoms))))
+
+
+def _triangle(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """At most as many rows as columns, with the same products of columns."""
+    if len(rows) <= rows.shape[1]:
+        return rows
+    triangle: NDArray[np.float64] = np.asarray(np.linalg.qr(rows, mode="r"))
+    return triangle
+
+
+def _check_labels(labels: LabelSet, kind: str, partly: bool, n_structures: int, n_lacking: int) -> None:
+    """Raise InputError where training structures with (n_structures) and without (n_lacking) labels do not make a fit."""
+    n_all = n_structures + n_lacking
+    if n_all == 0:
         raise InputError(f"{labels.name} has no structure in its train split, so there is nothing to fit to.")
-    n_lacking = int((np.isnan(energies) | np.isnan(squares)).sum())
-    if n_lacking:
+    if partly and n_structures == 0:
         raise InputError(
-            f"targets was 'reference', but {n_lacking} of the {len(energies)} training structures of {labels.name} came "
-            "without energies or forces of their own; use targets 'teacher'."
+            f"targets was 'mix', but no training structure of {labels.name} came with energies and forces of its own; "
+            "use targets 'teacher'."
         )
-    elements = np.flatnonzero(counts.sum(axis=0))
-    force_rms = float(np.sqrt(squares.sum() / (3 * counts.sum())))
-    return Statistics(tuple(elements.tolist()), counts[:, elements], energies, force_rms)
+    if n_lacking and kind == "teacher":
+        raise InputError(
+            f"{n_lacking} of the {n_all} training structures of {labels.name} have energies or forces that are no "
+            "numbers; label them anew, or leave them out with `hdistill labels subset`."
+        )
+    if n_lacking and not partly:
+        raise InputError(
+            f"targets was 'reference', but {n_lacking} of the {n_all} training structures of {labels.name} came "
+            "without energies or forces of their own; use targets 'teacher', or 'mix'."
+        )
 
 
-_NOTHING = (np.zeros((0, 119)), np.zeros(0), np.zeros(0))
-
-
-def _read_shard(path: Path, kind: TargetKind) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Of the training structures of a shard: counts (S,119), energies (S,), sums of squared forces (S,); NaN where missing."""
+def _read_shard(
+    path: Path, kind: str, elements: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Of the training structures of a shard: counts (S, n_elements), energies (S,), sums of squared forces (S,); NaN where missing."""
     prefix = "ref_" if kind == "reference" else ""
     with open_shard(path) as file:
         chosen = file["split"][:] == SPLITS.index("train")
         owner = np.repeat(np.arange(len(chosen)), np.diff(file["atom_offsets"][:]))
-        counts = np.zeros((len(chosen), 119))
-        np.add.at(counts, (owner, file["numbers"][:]), 1.0)
+        column = np.searchsorted(elements, file["numbers"][:])
+        counts = np.zeros((len(chosen), len(elements)))
+        np.add.at(counts, (owner, column), 1.0)
         energies = squares = np.full(len(chosen), np.nan)
         if f"{prefix}energy" in file:
             energies = file[f"{prefix}energy"][:]

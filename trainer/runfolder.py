@@ -27,7 +27,10 @@ COLUMNS = (
     "forces",  # eV/A
     "stress",  # eV per atom
     "hessian",  # eV/A^2, times the scale of loss.py
+    "node",  # no unit, see feature_loss.py
+    "embedding",
     "gradient_norm",
+    "hessian_weight",  # that now holds
     "val_energy_mae_mev_per_atom",
     "val_force_mae_mev_per_angstrom",
     "val_hessian_relative_error",
@@ -94,8 +97,12 @@ def open_log(run: Path | None, step: int) -> Iterator[Log]:
     file = run / LOG
     kept = ",".join(COLUMNS) + "\n"
     if file.exists():
-        rows = file.read_text().splitlines(keepends=True)[1:]
-        kept += "".join(row for row in rows if row.endswith("\n") and int(row.split(",", 1)[0]) <= step)
+        header, *rows = file.read_text().splitlines(keepends=True) or [""]
+        names = header.strip().split(",")  # of an earlier version, perhaps
+        for row in rows:
+            cells = dict(zip(names, row.strip().split(","), strict=False))
+            if row.endswith("\n") and len(cells) == len(names) and int(cells["step"]) <= step:
+                kept += ",".join(cells.get(name, "") for name in COLUMNS) + "\n"
     publish(file, kept.encode(), replace=True)
     with file.open("a", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")

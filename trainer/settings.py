@@ -9,17 +9,19 @@ from hdistill.data.errors import InputError
 
 from .students.sizes import size_of
 
-TargetKind = Literal["teacher", "reference"]
+TargetKind = Literal["teacher", "reference", "mix"]
+HessianNorm = Literal["atoms", "product"]
 ProductMethod = Literal["exact", "difference"]
 # A finished or stopped fit can be made longer (steps only up) and go on elsewhere.
 MAY_CHANGE = ("steps", "max_seconds", "max_edges", "device")
-WEIGHTS = ("energy_weight", "force_weight", "stress_weight", "hessian_weight")
+WEIGHTS = ("energy_weight", "force_weight", "stress_weight", "hessian_weight", "node_weight", "embedding_weight")
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """The loss is energy_weight * |dE|/n + force_weight * |dF| + stress_weight * V/n |dstress| + hessian_weight * |d(Hv)|, see
-    loss.py for the units. What has weight 0 is not computed."""
+    """The loss is energy_weight * |dE|/n + force_weight * |dF| + stress_weight * V/n |dstress| + hessian_weight * |d(Hv)| and, of
+    the baselines, node_weight and embedding_weight times what features.py says; see loss.py for the units. What has weight 0 is
+    not computed."""
 
     student: str = "painn"
     repulsion: bool = False  # a fixed short-range repulsion under the student (ZBL), so that atoms cannot collapse
@@ -31,12 +33,23 @@ class FitSettings:
     force_weight: float = 1.0
     stress_weight: float = 0.1  # of the structures that have a stress
     hessian_weight: float = 0.3  # 0: plain training on energies and forces
+    hessian_norm: HessianNorm = "atoms"  # of |d(Hv)|: of each atom's three components, or of all 3N of a product
+    max_hessian: float | None = None  # eV/A^2: structures with a larger element are left out of the Hessian term
+    halve_hessian_within: float | None = (
+        None  # 0.05: hessian_weight is halved once within 5 % of the teacher's force error
+    )
+    node_weight: float = 0.0  # of the teacher's node features (n2n)
+    embedding_weight: float = 0.0  # of their means per element (a2a)
     products_per_step: int = 1  # of each structure, drawn anew from its stored ones at every step
     product_method: ProductMethod = "exact"
-    targets: TargetKind = "teacher"  # whose energies and forces; Hessian products are the teacher's
+    targets: TargetKind = "teacher"  # whose energies, forces and stress; Hessian products are the teacher's
+    reference_share: float = (
+        0.5  # targets "mix": weight of the source's own labels against the teacher's, where there are any
+    )
     ema_decay: float = 0.999  # at most; the averaged weights are what is validated and kept
     clip: float = 10.0  # largest norm of the gradient of all parameters
     weight_decay: float = 0.01
+    amsgrad: bool = False  # of AdamW
     max_edges: int = 40_000  # at once: a step with more is cut into batches, whose gradients add up to the same
     compile: bool = False  # the whole step as machine code (compiled.py)
     validate_every: int = 100  # steps
@@ -48,7 +61,7 @@ class FitSettings:
     tf32: bool = False  # of GPUs: 10 bits of mantissa in products of matrices, of which second derivatives keep few
 
     def __post_init__(self) -> None:
-        size_of(self.student)
+        size_of(self.student, self.repulsion)
         for name in ("steps", "batch_size", "products_per_step", "max_edges", "validate_every", "validate_at_most"):
             _check(name, getattr(self, name) >= 1, getattr(self, name), "1 or more")
         for name in ("learning_rate", "clip"):
@@ -56,6 +69,10 @@ class FitSettings:
         for name in ("warmup", "weight_decay", *WEIGHTS):
             _check(name, getattr(self, name) >= 0, getattr(self, name), "0 or more")
         _check("ema_decay", 0 <= self.ema_decay < 1, self.ema_decay, "at least 0 and less than 1")
+        _check("reference_share", 0 <= self.reference_share <= 1, self.reference_share, "between 0 and 1")
+        _check("max_hessian", self.max_hessian is None or self.max_hessian > 0, self.max_hessian, "more than 0")
+        within = self.halve_hessian_within
+        _check("halve_hessian_within", within is None or within >= 0, within, "0 or more")
         _check("max_seconds", self.max_seconds is None or self.max_seconds > 0, self.max_seconds, "more than 0")
         for name, allowed in _CHOICES.items():
             _check(name, getattr(self, name) in allowed, getattr(self, name), " or ".join(allowed))
@@ -70,7 +87,14 @@ class FitSettings:
             "forces": self.force_weight,
             "stress": self.stress_weight,
             "hessian": self.hessian_weight,
+            "node": self.node_weight,
+            "embedding": self.embedding_weight,
         }
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether the teacher's node features are learned, too."""
+        return self.node_weight > 0 or self.embedding_weight > 0
 
     @property
     def n_products(self) -> int:
@@ -83,7 +107,8 @@ class FitSettings:
 
 _CHOICES = {
     "product_method": ("exact", "difference"),
-    "targets": ("teacher", "reference"),
+    "targets": ("teacher", "reference", "mix"),
+    "hessian_norm": ("atoms", "product"),
     "dtype": ("float32", "float64"),
 }
 

@@ -24,7 +24,8 @@ VERSION = 2
 @dataclass
 class TrainState:
     """The only mutable thing of a fit. seconds: CPU time of the training steps, a mean over the ranks; best: validation of the
-    best student so far; skipped: steps in a row, until now, whose gradient was no number."""
+    best student so far; skipped: steps in a row, until now, whose gradient was no number; hessian_factor: of the weight of the
+    Hessian term, 0.5 once it is halved; maps: what is trained along and is no part of the student (features.py), as a rule nothing."""
 
     model: nn.Module
     average: AveragedModel
@@ -35,14 +36,26 @@ class TrainState:
     best_score: float = math.inf
     best: Mapping[str, Any] = field(default_factory=dict)
     skipped: int = 0
+    hessian_factor: float = 1.0
+    maps: nn.Module = field(default_factory=nn.ModuleDict)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All that is trained: those of the student, in its order, then those of the maps."""
+        return [*self.model.parameters(), *self.maps.parameters()]
 
 
-def new_state(model: nn.Module, settings: FitSettings) -> TrainState:
+def new_state(model: nn.Module, settings: FitSettings, maps: nn.Module | None = None) -> TrainState:
     """A state before its first step."""
+    maps = nn.ModuleDict() if maps is None else maps
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        [*model.parameters(), *maps.parameters()],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        amsgrad=settings.amsgrad,
+        fused=True,
     )
-    return TrainState(model, AveragedModel(model, multi_avg_fn=_ema(settings.ema_decay)), optimizer)
+    return TrainState(model, AveragedModel(model, multi_avg_fn=_ema(settings.ema_decay)), optimizer, maps=maps)
 
 
 def learning_rate(state: TrainState, settings: FitSettings) -> float:
@@ -63,10 +76,12 @@ def finished(state: TrainState, settings: FitSettings) -> bool:
 def save_state(path: Path, state: TrainState) -> None:
     """Publish everything needed to go on as if nothing had happened."""
     tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
+    tensors |= {f"maps.{name}": t for name, t in state.maps.state_dict().items()}
     tensors |= {f"average.{name}": t for name, t in state.average.state_dict().items()}
     for index, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": t for name, t in slots.items()}
-    counters = {name: getattr(state, name) for name in ("step", "seconds", "best_step", "best", "skipped")}
+    names = ("step", "seconds", "best_step", "best", "skipped", "hessian_factor")
+    counters = {name: getattr(state, name) for name in names}
     score = None if math.isinf(state.best_score) else state.best_score  # JSON has no infinity
     write_tensors(path, tensors, {"format": FORMAT, "version": VERSION, **counters, "best_score": score})
 
@@ -79,6 +94,7 @@ def restore_state(path: Path, state: TrainState) -> None:
     try:
         state.model.load_state_dict(_under(tensors, "model."))
         state.average.load_state_dict(_under(tensors, "average."))
+        state.maps.load_state_dict(_under(tensors, "maps."))
         slots: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in _under(tensors, "optimizer.").items():
             index, slot = name.split(".")
@@ -87,7 +103,7 @@ def restore_state(path: Path, state: TrainState) -> None:
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         state.step, state.seconds = int(header["step"]), float(header["seconds"])
         state.best_step, state.best = int(header["best_step"]), header["best"]
-        state.skipped = int(header["skipped"])
+        state.skipped, state.hessian_factor = int(header["skipped"]), float(header.get("hessian_factor", 1.0))
         state.best_score = math.inf if header["best_score"] is None else float(header["best_score"])
     except (KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

@@ -13,12 +13,12 @@ from torch import nn
 from hdistill.data.errors import HDistillError
 from hdistill.data.shard import Sample
 
-from .batch import Batch, Targets, batch_of, targets_of, with_products
+from .batch import Batch, Targets, batch_of, with_products
 from .distributed import Ranks
 from .loss import Parts, counts_of, loss_sums, weighted
 from .neighbors import Edges
 from .predict import predict
-from .settings import FitSettings, ProductMethod
+from .settings import FitSettings, HessianNorm, ProductMethod
 from .state import TrainState, learning_rate
 from .task import Task
 
@@ -26,14 +26,14 @@ Gradients = Callable[[nn.Module, Batch, Targets, Mapping[str, float]], tuple[Par
 MAX_SKIPPED = 20  # steps in a row whose loss or gradient is no number
 
 
-def eager_gradients(method: ProductMethod) -> Gradients:
+def eager_gradients(method: ProductMethod, norm: HessianNorm = "atoms") -> Gradients:
     """The gradients of a loss by all parameters, operation by operation; compiled.py has the same as machine code."""
 
     def gradients(
         model: nn.Module, batch: Batch, targets: Targets, factors: Mapping[str, float]
     ) -> tuple[Parts, list[torch.Tensor]]:
         """Sums of the parts named in factors, and d(sum of factor times part) / d parameter for every parameter, in order."""
-        parts = sums_of(model, batch, targets, factors, method)
+        parts = sums_of(model, batch, targets, factors, method, norm)
         parameters = list(model.parameters())
         found = torch.autograd.grad(weighted(parts, factors), parameters, allow_unused=True)
         zeros = (torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True))
@@ -43,7 +43,12 @@ def eager_gradients(method: ProductMethod) -> Gradients:
 
 
 def sums_of(
-    model: nn.Module, batch: Batch, targets: Targets, wanted: Mapping[str, Any], method: ProductMethod
+    model: nn.Module,
+    batch: Batch,
+    targets: Targets,
+    wanted: Mapping[str, Any],
+    method: ProductMethod,
+    norm: HessianNorm = "atoms",
 ) -> Parts:
     """The parts of the loss that are wanted, and no work on the others."""
     prediction = predict(
@@ -55,7 +60,7 @@ def sums_of(
         training=True,
         method=method,
     )
-    return loss_sums(prediction, batch, targets)
+    return loss_sums(prediction, batch, targets, norm)
 
 
 def train_step(
@@ -68,14 +73,15 @@ def train_step(
     leaves everything as it was; raises HDistillError after MAX_SKIPPED of them in a row.
     """
     generator = np.random.default_rng((settings.seed, state.step))
-    drawn = [with_products(sample, settings.n_products, generator) for sample in samples]
-    counts = counts_of(drawn)
-    factors = {name: weight / counts[name] for name, weight in settings.weights.items() if weight > 0 and counts[name]}
+    drawn = [with_products(sample, _n_products(sample, task, settings), generator) for sample in samples]
+    counts = counts_of(drawn, settings.hessian_norm, settings.targets)
+    weights = settings.weights | {"hessian": settings.hessian_weight * state.hessian_factor}
+    factors = {name: weight / counts[name] for name, weight in weights.items() if weight > 0 and counts[name]}
     sums = {name: torch.zeros((), dtype=torch.float64, device=ranks.device) for name in factors}
-    total = [torch.zeros_like(p) for p in state.model.parameters()]
-    for some, edges in _batches(ranks.share(drawn), task, settings):
+    total = [torch.zeros_like(p) for p in state.parameters]
+    for some, edges in _batches(ranks.share(drawn), task, settings) if factors else ():
         batch = batch_of([s.structure for s in some], task.cutoff, ranks.device, edges)
-        targets = targets_of(some, task.references, settings.targets, ranks.device)
+        targets = task.targets(some, settings, ranks.device)
         parts, found = gradients(state.model, batch, targets, factors)
         torch._foreach_add_(total, found)
         for name in sums:
@@ -90,6 +96,12 @@ def train_step(
     state.step += 1
     means = {name: part.item() / counts[name] for name, part in sums.items()}
     return {"learning_rate": rate, "loss": loss, "gradient_norm": norm, **means}
+
+
+def _n_products(sample: Sample, task: Task, settings: FitSettings) -> int:
+    """Of one structure in a step; none of one whose Hessian is left out."""
+    is_freak = task.freaks and bytes.fromhex(sample.structure.id) in task.freaks
+    return 0 if is_freak else settings.n_products
 
 
 def _batches(
@@ -111,9 +123,10 @@ def _batches(
 
 def _clip(state: TrainState, gradient: Sequence[torch.Tensor], settings: FitSettings) -> float:
     """Hand the gradient to the parameters, cut to settings.clip; returns its norm before that."""
-    for parameter, each in zip(state.model.parameters(), gradient, strict=True):
+    parameters = state.parameters
+    for parameter, each in zip(parameters, gradient, strict=True):
         parameter.grad = each
-    return torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip).item()
+    return torch.nn.utils.clip_grad_norm_(parameters, settings.clip).item()
 
 
 def _move(state: TrainState, rate: float) -> None:

@@ -171,4 +171,9 @@ def test_lists(tmp_path: Path) -> None:
     assert teachers["lennard-jones"]["python"]
     assert teachers["mace-off"]["license_class"] == "nc"
     assert {row["name"] for row in result("subsets")} > {"perovskites", "spice:monomers"}
+    assert {row["name"]: row["direct"] for row in result("students")}.items() > {
+        "moment": False,
+        "gemnet-dt": True,
+    }.items()
+    assert "gemnet-dt" in run("students").stdout
     assert "hdistill teachers install" in run("teachers").stdout or all(row["python"] for row in teachers.values())

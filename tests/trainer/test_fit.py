@@ -19,6 +19,7 @@ import torch
 from hdistill.data.errors import HDistillError, InputError, LabelSetError, PlanMismatch
 from hdistill.trainer import fit as fit_module
 from hdistill.trainer.checkpoint import LAST, STUDENT, load_student, read_tensors
+from hdistill.trainer.domain import DOMAIN
 from hdistill.trainer.evaluate import evaluate_student
 from hdistill.trainer.fit import FitResult, fit, resume
 from hdistill.trainer.settings import FitSettings, settings_from
@@ -57,7 +58,7 @@ def test_fit_learns(argon: Path, fitted: FitResult) -> None:
 
 
 def test_the_run_folder_has_what_it_should(fitted: FitResult) -> None:
-    assert {p.name for p in fitted.run.iterdir()} == {"settings.json", "log.csv", STUDENT, "student.json", LAST}
+    assert {p.name for p in fitted.run.iterdir()} == {"settings.json", "log.csv", STUDENT, "student.json", LAST, DOMAIN}
     lines = rows(fitted.run)
     assert lines[0][:3] == ["step", "learning_rate", "loss"]
     assert [int(line[0]) for line in lines[1:]] == list(range(10, 151, 10))

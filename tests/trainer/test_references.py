@@ -16,7 +16,8 @@ from tests.data.samples import random_samples, write_label_set
 
 def statistics(counts: list[list[int]], energies: list[float]) -> Statistics:
     elements = tuple(range(1, len(counts[0]) + 1))
-    return Statistics(elements, np.array(counts, float), np.array(energies), 1.0)
+    n_atoms = np.array(counts).sum(axis=1)
+    return Statistics(elements, np.array(counts) / n_atoms[:, None], np.array(energies) / n_atoms, len(energies), 1.0)
 
 
 def test_energies_that_are_sums_over_elements_are_found() -> None:
@@ -50,10 +51,27 @@ def test_statistics_are_of_the_training_split(tmp_path: Path) -> None:
     train = [s for s in samples if s.split == "train"]
     found = statistics_of(labels, "teacher")
     assert found.elements == tuple(sorted({int(z) for s in train for z in s.structure.numbers}))
-    assert found.energies.tolist() == [s.labels.energy for s in train]
-    assert found.counts.tolist() == [counts_of(s.structure.numbers, found.elements).tolist() for s in train]
+    assert found.n_structures == len(train)
+    counts = np.stack([counts_of(s.structure.numbers, found.elements) / s.structure.n_atoms for s in train])
+    energies = np.array([s.labels.energy / s.structure.n_atoms for s in train])
+    assert np.allclose(found.fractions.T @ found.fractions, counts.T @ counts)
+    assert np.allclose(found.fractions.T @ found.energies, counts.T @ energies)
+    assert found.energies @ found.energies == pytest.approx(energies @ energies)
     forces = np.concatenate([s.labels.forces for s in train])
     assert found.force_rms == pytest.approx(np.sqrt((forces**2).mean()), rel=1e-6)
+
+
+def test_many_structures_are_summarised_in_few_rows(tmp_path: Path) -> None:
+    """Energies that are sums over elements, of large totals, over several shards: found to all digits, from a triangle."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for sample in random_samples("none", sizes=rng.integers(1, 9, 60).tolist()):
+        energy = float(sum(-1e4 * int(z) - 3.7 for z in sample.structure.numbers))
+        samples.append(replace(sample, labels=replace(sample.labels, energy=energy), split="train"))
+    found = statistics_of(open_label_set(write_label_set(tmp_path / "labels", samples, per_shard=25)), "teacher")
+    assert len(found.energies) <= len(found.elements) + 1 < 60
+    assert found.n_structures == 60
+    assert fit_references(found).energies == pytest.approx([-1e4 * z - 3.7 for z in found.elements], rel=1e-11)
 
 
 def test_missing_reference_labels_are_counted(tmp_path: Path) -> None:
@@ -63,7 +81,10 @@ def test_missing_reference_labels_are_counted(tmp_path: Path) -> None:
         statistics_of(labels, "reference")
     own = [s for s in samples if s.structure.ref_energy is not None]
     labels = open_label_set(write_label_set(tmp_path / "own", own))
-    assert statistics_of(labels, "reference").energies.tolist() == [s.structure.ref_energy for s in own]
+    squares = sum(
+        (s.structure.ref_energy / s.structure.n_atoms) ** 2 for s in own if s.structure.ref_energy is not None
+    )
+    assert np.square(statistics_of(labels, "reference").energies).sum() == pytest.approx(squares)
 
 
 def test_an_empty_training_split_is_refused(tmp_path: Path) -> None:
