@@ -44,7 +44,7 @@ class HDistillCalculator(Calculator):  # type: ignore[misc]
         self.student = load_student(Path(path), device, dtype)
         self.device = device
         self.domain = load_domain(Path(path))
-        self.heard = None if self.domain is None else hear_readout(self.student.model)
+        self.heard = None if self.domain is None else hear_readout(self.student)
         self.warn_beyond = warn_beyond
         self.conservative = not is_direct(self.student.model)
         if not self.conservative:

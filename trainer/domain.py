@@ -50,7 +50,7 @@ class Heard:
 
     def __init__(self, readout: nn.Module):
         self._last: torch.Tensor | None = None
-        readout.register_forward_pre_hook(self._listen)
+        self.hook = readout.register_forward_pre_hook(self._listen)
 
     def _listen(self, readout: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
         self._last = given[0].detach()
@@ -62,10 +62,23 @@ class Heard:
         return last
 
 
-def hear_readout(model: nn.Module) -> Heard | None:
-    """Listen to a student's readout from now on; None where it has none, as a student from outside may."""
-    readout = getattr(model, "readout", None)
-    return Heard(readout) if isinstance(readout, nn.Module) else None
+def hear_readout(trained: TrainedStudent) -> Heard | None:
+    """Listen to a student's readout from now on; None where it has none that reads one row of features for every atom, as a student
+    from outside may: that is tried on three atoms and two edges."""
+    readout = getattr(trained.model, "readout", None)
+    if not isinstance(readout, nn.Module):
+        return None
+    heard, one = Heard(readout), next(trained.model.parameters())
+    numbers = torch.full((3,), trained.card.references.elements[0], device=one.device)
+    edges = torch.tensor([[0, 1], [1, 0]], device=one.device)
+    vectors = torch.tensor([[1.5, 0.0, 0.0], [-1.5, 0.0, 0.0]], dtype=one.dtype, device=one.device)
+    with torch.no_grad():
+        trained.model(numbers, edges, vectors)
+    features = heard.pop()
+    if features.ndim == 2 and features.shape[0] == 3:
+        return heard
+    heard.hook.remove()
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +111,7 @@ def fit_domain(run: Path, labels: LabelSet | Path | str, device: str = "cpu") ->
         raise InputError(
             f"{run} was fitted to another label set ({trained.card.label_set[:12]}) than {label_set.name} ({label_set.digest[:12]})."
         )
-    heard = hear_readout(trained.model)
+    heard = hear_readout(trained)
     if heard is None:
         return None
     numbers, features, structure = _environments(trained, heard, shuffled_once(label_set, "train"), device)

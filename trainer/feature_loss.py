@@ -66,6 +66,8 @@ def feature_gradients(maps: nn.ModuleDict, settings: FitSettings) -> Gradients:
     ) -> tuple[Parts, list[torch.Tensor]]:
         with _heard(model, list(maps), settings.student) as heard:
             parts = sums_of(model, batch, targets, factors, settings.product_method, settings.hessian_norm)
+        if "node" in heard and heard["node"].shape[0] != batch.numbers.shape[0]:
+            raise _deaf("node", settings.student)
         wanted = {"node": targets.node_features, "embedding": targets.node_means}
         for term, linear in maps.items():
             residuals = linear(heard[term]).to(wanted[term].dtype) - wanted[term]

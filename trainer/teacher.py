@@ -28,7 +28,7 @@ class StudentTeacher:
         path = Path(model)
         trained = load_student(path, device, dtype)
         self.card, self.cutoff, self.model, self.device = trained.card, trained.cutoff, trained.model, device
-        self.heard = hear_readout(self.model)
+        self.heard = hear_readout(trained)
         direct = is_direct(self.model)
         self.about: dict[str, Any] = {
             "elements": self.card.references.elements,

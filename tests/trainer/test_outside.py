@@ -15,6 +15,7 @@ from ase.build import molecule
 from hdistill.data.errors import InputError
 from hdistill.trainer.calculator import HDistillCalculator
 from hdistill.trainer.checkpoint import load_student
+from hdistill.trainer.domain import DOMAIN
 from hdistill.trainer.fit import fit
 from hdistill.trainer.settings import FitSettings
 from hdistill.trainer.students.build import build
@@ -66,6 +67,7 @@ def test_fit_and_load_in_a_fresh_process(site: Path, argon: Path, tmp_path: Path
     settings = FitSettings(student="pairs", steps=120, warmup=5, batch_size=8, validate_every=60)
     done = fit(argon, tmp_path / "run", settings, progress=False)
     assert done.validation["force_mae_mev_per_angstrom"] < 15  # argon's own forces are several times that
+    assert not (done.run / DOMAIN).exists()  # its readout reads pairs, not atoms
     size = load_student(done.run).card.size
     assert (size.architecture, size.cutoff, size.package) == ("pairs", 6.0, "pair-student 0.3")
     assert size.options == {"gaussians": 12, "width": 16}
