@@ -74,9 +74,9 @@ def test_another_version_and_missing_weights_are_refused(fitted: FitResult, tmp_
     write_tensors(tmp_path / "less.safetensors", tensors, header)
     with pytest.raises(InputError, match="is damaged"):
         load_student(tmp_path / "less.safetensors")
-    size = header["size"] | {"architecture": "gemnet"}
+    size = header["size"] | {"architecture": "transformer"}
     write_tensors(tmp_path / "other.safetensors", tensors, header | {"size": size})
-    with pytest.raises(InputError, match="no student architecture 'gemnet'"):
+    with pytest.raises(InputError, match="no student architecture 'transformer'"):
         load_student(tmp_path / "other.safetensors")
 
 
