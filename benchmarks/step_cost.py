@@ -1,9 +1,11 @@
-"""CPU time of a training step with one Hessian product per structure against a plain step on energies and forces.
+"""CPU time of a training step: plain (energies and forces) and distilled (one Hessian product per structure), eager and compiled.
 
-    python benchmarks/step_cost.py
+    python benchmarks/step_cost.py [student ...]
 
-One thread, steps in turn, medians. Batches of 12 molecules of 12 atoms (144 atoms) and of 3 crystals of 40 (120 atoms). Labels are
-random numbers: what is timed does not depend on them. A step is neighbour lists, loss, gradients of all parameters, AdamW.
+One thread, steps in turn, medians; ratios are to the eager plain step. Batches of 12 molecules of 12 atoms (144 atoms) and of 3
+crystals of 40 (120 atoms); one compiled step serves both. Labels are random numbers: what is timed does not depend on them. A step
+is the flat arrays of a batch, loss, gradients of all parameters and AdamW; neighbour lists are at hand, as in a fit. Compiled steps
+are built in an empty cache (minutes each), then loaded from it by another process.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 
@@ -24,55 +29,82 @@ from ase.build import molecule
 from hdistill.data.probes import draw, parse_spec
 from hdistill.data.shard import Sample
 from hdistill.data.structure import HessianProducts, Labels, Structure
-from hdistill.trainer.batch import batch_of, targets_of
-from hdistill.trainer.loss import loss_parts, weighted
-from hdistill.trainer.predict import predict
+from hdistill.trainer.batch import batch_of, targets_of, with_products
+from hdistill.trainer.compiled import CompiledGradients
+from hdistill.trainer.loss import counts_of
+from hdistill.trainer.neighbors import edges_of
 from hdistill.trainer.references import References
-from hdistill.trainer.settings import FitSettings, ProductMethod
+from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.step import Gradients, eager_gradients
 from hdistill.trainer.students.build import build
-from hdistill.trainer.students.sizes import SIZES, StudentSize
+from hdistill.trainer.students.sizes import SIZES
 
 ROUNDS = 12
+STUDENTS = ("painn-small", "painn", "moment")
 SITES = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
 ELEMENTS = (1, 6, 8, 22, 38)
-KINDS: tuple[tuple[str, int, ProductMethod], ...] = (
-    ("plain", 0, "exact"),
-    ("exact product", 1, "exact"),
-    ("by difference", 1, "difference"),
-)
+PLAIN, DISTILLED = FitSettings(hessian_weight=0), FitSettings()
+BY_DIFFERENCE = FitSettings(product_method="difference")
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"{'ms per step':28}{''.join(f'{name:>16}' for name, _, _ in KINDS)}   ratios to plain")
-    for student, size in SIZES.items():
-        for what, structures in (("12 x 12 atoms", molecules(12)), ("3 x 40 atoms", crystals(3))):
-            samples = [with_random_labels(s) for s in structures]
-            steps = [training_step(size, samples, n, method) for _, n, method in KINDS]
-            plain, *others = medians(steps)
-            ratios = ", ".join(f"{ms / plain:.2f}x" for ms in others)
-            print(
-                f"{student + ', ' + what:28}{''.join(f'{ms:16.1f}' for ms in (plain, *others))}   {ratios}", flush=True
-            )
+    for student in sys.argv[1:] or STUDENTS:
+        with tempfile.TemporaryDirectory() as cache:
+            os.environ |= {"HDISTILL_CACHE": cache, "TORCHINDUCTOR_CACHE_DIR": f"{cache}/kernels"}
+            compare(student)
+
+
+def compare(student: str) -> None:
+    """Print the times of all steps of a student, and how long compiled ones took to build and to load."""
+    plain, distilled, by_difference = (eager_gradients(s.product_method) for s in (PLAIN, DISTILLED, BY_DIFFERENCE))
+    kinds: dict[str, tuple[FitSettings, Gradients]] = {
+        "plain": (PLAIN, plain),
+        "distilled": (DISTILLED, distilled),
+        "by difference": (BY_DIFFERENCE, by_difference),
+        "plain, compiled": (PLAIN, CompiledGradients(PLAIN, plain, say(student, "plain"))),
+        "distilled, compiled": (DISTILLED, CompiledGradients(DISTILLED, distilled, say(student, "distilled"))),
+    }
+    for what, structures in (("12 x 12 atoms", molecules(12)), ("3 x 40 atoms", crystals(3))):
+        samples = [with_random_labels(s) for s in structures]
+        steps = [training_step(student, samples, *kind) for kind in kinds.values()]
+        times = medians(steps)
+        shown = [f"{name} {ms:.1f} ms ({ms / times[0]:.2f})" for name, ms in zip(kinds, times, strict=True)]
+        print(
+            f"{student}, {what}: {'; '.join(shown)}; eager / compiled distilled {times[1] / times[4]:.1f}", flush=True
+        )
+    code = f"import sys; sys.path[:] = {sys.path!r}; import step_cost; step_cost.load({student!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def load(student: str) -> None:
+    """What a second process says of the cached step."""
+    step = CompiledGradients(DISTILLED, eager_gradients("exact"), say(student, "distilled"))
+    training_step(student, [with_random_labels(s) for s in molecules(12)], DISTILLED, step)()
+
+
+def say(student: str, kind: str) -> Callable[[str], None]:
+    return lambda text: print(f"{student}, {kind}: {text}", flush=True)
 
 
 def training_step(
-    size: StudentSize, samples: Sequence[Sample], n_products: int, method: ProductMethod
+    student: str, samples: Sequence[Sample], settings: FitSettings, gradients: Gradients
 ) -> Callable[[], None]:
-    """A function that does one gradient step as fit.py does it."""
+    """A function that does one gradient step as step.py does it."""
+    size = SIZES[student]
     model = build(size, ELEMENTS, scale=1.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     references = References(ELEMENTS, (0.0,) * len(ELEMENTS))
-    weights = FitSettings().weights
+    edges = [edges_of(sample.structure, size.cutoff) for sample in samples]
 
     def step() -> None:
-        batch = batch_of([s.structure for s in samples], size.cutoff)
-        targets = targets_of(samples, references, "teacher", n_products, np.random.default_rng(0))
-        directions = targets.directions if n_products else None
-        prediction = predict(model, batch, directions, training=True, method=method)
-        loss = weighted(loss_parts(prediction, batch, targets), weights)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        drawn = [with_products(sample, settings.n_products, np.random.default_rng(0)) for sample in samples]
+        counts = counts_of(drawn)
+        factors = {name: weight / counts[name] for name, weight in settings.weights.items() if weight and counts[name]}
+        batch = batch_of([s.structure for s in drawn], size.cutoff, edges=edges)
+        _, found = gradients(model, batch, targets_of(drawn, references), factors)
+        for parameter, gradient in zip(model.parameters(), found, strict=True):
+            parameter.grad = gradient
         optimizer.step()
 
     return step

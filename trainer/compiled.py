@@ -34,14 +34,7 @@ from .step import Gradients
 Compiled = Callable[..., Sequence[torch.Tensor]]
 TOLERANCE = 1e-5  # of sums and gradients, relative, beside a float64 step from the same weights
 TOLERANCE_64 = 1e-9  # of a float64 step
-SOURCES = (
-    "batch",
-    "compiled",
-    "features",
-    "loss",
-    "predict",
-    "step",
-)  # what the code is made from, beside the students
+SOURCES = ("batch", "compiled", "loss", "predict", "step")  # what is compiled, beside the students
 # A atoms, B structures, E edges as tracing sees them: three different numbers. K products and D features are the same in all batches.
 SIZES = {"A": 149, "B": 13, "E": 2003}
 DIMENSIONS: dict[str, tuple[str | int, ...]] = {

@@ -25,7 +25,7 @@ class FitSettings:
 
     student: str = "painn"
     repulsion: bool = False  # a fixed short-range repulsion under the student (ZBL), so that atoms cannot collapse
-    steps: int = 2000
+    steps: int = 4000
     batch_size: int = 8  # structures
     learning_rate: float = 5e-3
     warmup: int = 50  # steps of linear rise; then the rate falls as a cosine until the last step

@@ -1,0 +1,261 @@
+"""The compiled step says what the eager one says, for batches of all sizes, or leaves the work to it and says so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hdistill.data.shard import Sample
+from hdistill.data.structure import Structure
+from hdistill.trainer import compiled
+from hdistill.trainer.batch import Batch, Targets, batch_of, targets_of, with_products
+from hdistill.trainer.checkpoint import LAST, read_tensors
+from hdistill.trainer.compiled import CompiledGradients
+from hdistill.trainer.fit import fit
+from hdistill.trainer.loss import counts_of
+from hdistill.trainer.references import References
+from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.step import eager_gradients
+from hdistill.trainer.students.build import build
+from hdistill.trainer.students.sizes import size_of
+from tests.trainer.structures import argon_samples
+
+CUTOFF = 5.0
+SETTINGS = FitSettings(dtype="float64", products_per_step=2, stress_weight=0)
+REFERENCES = References((18,), (0.0,))
+
+
+class Pairs(nn.Module):
+    """The smallest student with a matrix product, a nonlinearity, a gather and a scatter: quick to compile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(20, 3)
+        self.network = nn.Linear(1, 3)
+        self.sign = 1.0
+
+    def forward(self, numbers: torch.Tensor, edge_index: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        square = vectors.square().sum(1, keepdim=True) / CUTOFF**2
+        said = torch.tanh(self.network(square)) * (1 - square).clamp(min=0) ** 4
+        said = said * self.embedding(numbers).index_select(0, edge_index[1])
+        zeros = said.new_zeros(numbers.shape[0])
+        return self.sign * zeros.index_add(0, edge_index[0], said.square().sum(1))
+
+
+class CountsAtoms(Pairs):
+    """Says another thing to every number of atoms."""
+
+    def forward(self, numbers: torch.Tensor, edge_index: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        return super().forward(numbers, edge_index, vectors) * len(numbers)
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One for the module: its precompiled headers take longer than a small student."""
+    folder = tmp_path_factory.mktemp("caches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HDISTILL_CACHE", str(folder))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "kernels"))
+        yield folder
+
+
+def given(
+    samples: list[Sample], settings: FitSettings = SETTINGS, cutoff: float = CUTOFF
+) -> tuple[Batch, Targets, dict[str, float]]:
+    drawn = [with_products(sample, settings.n_products, np.random.default_rng(0)) for sample in samples]
+    counts = counts_of(drawn)
+    factors = {name: weight / counts[name] for name, weight in settings.weights.items() if weight > 0 and counts[name]}
+    return batch_of([s.structure for s in drawn], cutoff), targets_of(drawn, REFERENCES), factors
+
+
+def compile_for(
+    model: nn.Module, batch: tuple[Batch, Targets, dict[str, float]], settings: FitSettings = SETTINGS
+) -> tuple[CompiledGradients, list[str]]:
+    said: list[str] = []
+    step = CompiledGradients(settings, eager_gradients(settings.product_method), said.append)
+    step(model, *batch)
+    return step, said
+
+
+def assert_equal(step: CompiledGradients, model: nn.Module, batch: tuple[Batch, Targets, dict[str, float]]) -> None:
+    """Sums, and the gradient of each parameter, to the rounding of its precision."""
+    parts, grads = step(model, *batch)
+    true_parts, true_grads = step.eager(model, *batch)
+    rounding = 1e-9 if grads[0].dtype == torch.float64 else 1e-5
+    scale = max(float(g.abs().max()) for g in true_grads)
+    assert list(parts) == list(true_parts)
+    for name, part in parts.items():
+        assert float(part) == pytest.approx(float(true_parts[name]), rel=rounding)
+    for (name, _), grad, true in zip(model.named_parameters(), grads, true_grads, strict=True):
+        assert grad.dtype == true.dtype
+        assert float((grad - true).abs().max()) < rounding * scale, name
+
+
+@pytest.fixture(scope="module")
+def pairs(caches: Path) -> tuple[nn.Module, CompiledGradients, list[str]]:
+    model = Pairs().double()
+    return model, *compile_for(model, given(argon_samples(5)))
+
+
+def test_it_is_the_eager_step_for_all_sizes(pairs: tuple[nn.Module, CompiledGradients, list[str]]) -> None:
+    """One code for all: nothing is compiled or traced again, and no batch is left to the eager step."""
+    model, step, said = pairs
+    assert said == [said[0]]
+    assert said[0].startswith("Compiled the training step in ")
+    torch._dynamo.utils.counters.clear()
+    for samples in (argon_samples(5), argon_samples(2), argon_samples(1), argon_samples(23, seed=4)):
+        assert_equal(step, model, given(samples))
+    assert (step.eager_batches, len(said)) == (0, 1)
+    assert not any(torch._dynamo.utils.counters.values())
+
+
+def test_same_call_same_bits(pairs: tuple[nn.Module, CompiledGradients, list[str]]) -> None:
+    model, step, _ = pairs
+    batch = given(argon_samples(7))
+    (parts, grads), (parts_again, grads_again) = step(model, *batch), step(model, *batch)
+    assert parts == parts_again
+    assert all(torch.equal(a, b) for a, b in zip(grads, grads_again, strict=True))
+
+
+def test_gradients_are_those_of_differences(pairs: tuple[nn.Module, CompiledGradients, list[str]]) -> None:
+    """A traced graph without its parameter gradients would lose all that passes through forces and products."""
+    model, step, _ = pairs
+    batch = given(argon_samples(4))
+    _, grads = step(model, *batch)
+    for parameter, grad in zip(model.parameters(), grads, strict=True):
+        place = int(grad.abs().argmax())
+        losses = []
+        for change in (1e-6, -1e-6):
+            moved = parameter.detach().clone()
+            moved.view(-1)[place] += change
+            before, parameter.data = parameter.data, moved
+            losses.append(sum(batch[2][name] * float(part) for name, part in step(model, *batch)[0].items()))
+            parameter.data = before
+        assert (losses[0] - losses[1]) / 2e-6 == pytest.approx(float(grad.view(-1)[place]), rel=1e-5)
+
+
+def test_slots_and_parts_that_a_batch_lacks(pairs: tuple[nn.Module, CompiledGradients, list[str]]) -> None:
+    """Some structures have fewer products than others, or none: a slot too many, and a part without a factor, add nothing."""
+    model, step, _ = pairs
+    one = given(argon_samples(5), replace(SETTINGS, products_per_step=1))
+    assert one[1].directions.shape[0] == 1
+    assert_equal(step, model, one)
+    batch, targets, factors = given(argon_samples(5), replace(SETTINGS, hessian_weight=0.0))
+    assert (targets.directions.shape[0], "hessian" in factors) == (0, False)
+    assert_equal(step, model, (batch, targets, factors))
+    assert step.eager_batches == 0
+
+
+def test_what_is_too_small_goes_to_the_eager_step(pairs: tuple[nn.Module, CompiledGradients, list[str]]) -> None:
+    """Code for all sizes begins at two atoms and two edges."""
+    model, step, said = pairs
+    sample = argon_samples(1, hessian="none")[0]
+    alone = Structure(sample.structure.numbers[:1], sample.structure.positions[:1])
+    labels = replace(sample.labels, forces=sample.labels.forces[:1])
+    batch = given([replace(sample, structure=alone, labels=labels)])
+    parts, _ = step(model, *batch)
+    assert parts == step.eager(model, *batch)[0]
+    assert (step.eager_batches, len(said)) == (1, 1)
+
+
+def test_it_is_found_again(pairs: tuple[nn.Module, CompiledGradients, list[str]]) -> None:
+    model, step, _ = pairs
+    batch = given(argon_samples(5))
+    again, said = compile_for(model, batch)
+    assert said[0].startswith("Loaded the training step in ")
+    assert all(torch.equal(a, b) for a, b in zip(step(model, *batch)[1], again(model, *batch)[1], strict=True))
+
+
+def test_it_is_made_anew_where_it_is_wrong(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code from the cache is tried like fresh code. Here the key hides from it that the student has changed its sign."""
+    monkeypatch.setattr(compiled, "_key", lambda *args: "the same for all")
+    energies = replace(SETTINGS, force_weight=0, hessian_weight=0)
+    batch = given(argon_samples(5), energies)
+    model = Pairs().double()
+    for change, verb in (("none", "Compiled"), ("none", "Loaded"), ("sign", "Compiled"), ("damage", "Compiled")):
+        if change == "sign":
+            model.sign = -1.0
+        if change == "damage":
+            (caches / "compiled" / "the same for all.step").write_bytes(b"what a full disk left")
+        step, said = compile_for(model, batch, energies)
+        assert said[0].startswith(verb), change
+        assert_equal(step, model, batch)
+
+
+def refused(model: nn.Module) -> str:
+    """What is said where a step is not compiled, and the eager one taken."""
+    batch = given(argon_samples(3))
+    step, said = compile_for(model, batch)
+    assert step(model, *batch)[0] == step.eager(model, *batch)[0]
+    assert step.eager_batches == 2
+    (sentence,) = said
+    assert sentence.startswith("The training step could not be compiled (")
+    assert sentence.endswith("training goes on without.")
+    return sentence
+
+
+def test_no_compiler(caches: Path) -> None:
+    import torch._inductor.config
+
+    with torch._inductor.config.patch({"cpp.cxx": (None, "/nonexistent/c++")}):
+        model = Pairs().double()
+        model.embedding = nn.Embedding(19, 3).double()  # nothing in the cache
+        assert "No working C++ compiler" in refused(model)
+
+
+def test_a_student_whose_code_depends_on_sizes(caches: Path) -> None:
+    assert "depend on the sizes of the batch" in refused(CountsAtoms().double())
+
+
+def test_other_numbers_than_eager(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that is off, however it came about, is not used."""
+    right = compiled._called
+
+    def wrong(*args: object) -> object:
+        parts, grads = right(*args)  # type: ignore[arg-type]
+        return parts, [grads[0] * (1 + 1e-6), *grads[1:]]
+
+    monkeypatch.setattr(compiled, "_called", wrong)
+    assert "its sums and gradients are off by " in refused(Pairs().double())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hessian_weight", [0.0, 0.3])
+def test_painn(caches: Path, dtype: str, hessian_weight: float) -> None:
+    settings = replace(SETTINGS, dtype=dtype, hessian_weight=hessian_weight, products_per_step=1)  # type: ignore[arg-type]
+    model = build(size_of("painn-small"), (18,), scale=1.0).to(getattr(torch, dtype))
+    step, said = compile_for(model, given(argon_samples(12), settings), settings)
+    assert said[0].startswith("Compiled")
+    for samples in (argon_samples(12), argon_samples(1), argon_samples(40, seed=4)):
+        assert_equal(step, model, given(samples, settings))
+    assert step.eager_batches == 0
+    model.load_state_dict(build(size_of("painn-small"), (18,), scale=1.0, seed=1).state_dict())
+    assert_equal(step, model, given(argon_samples(12), settings))
+
+
+@pytest.mark.long
+def test_a_compiled_fit_has_the_same_bits_in_another_process(caches: Path, argon: Path, tmp_path: Path) -> None:
+    """Which loads what the first one compiled; so a fit that was stopped goes on with the same bits. The eager one is close."""
+    settings = FitSettings(student="painn-small", steps=12, batch_size=4, validate_every=6, compile=True)
+    fit(argon, tmp_path / "one", settings, progress=False)
+    call = "import sys; from pathlib import Path; from hdistill.trainer.fit import fit; from hdistill.trainer.settings import "
+    call += f"FitSettings; fit(Path(sys.argv[1]), Path(sys.argv[2]), {settings!r})"
+    again = subprocess.run(
+        [sys.executable, "-c", call, str(argon), str(tmp_path / "two")], check=True, capture_output=True, text=True
+    )
+    assert "Loaded the training step in " in again.stderr
+    fit(argon, tmp_path / "eager", replace(settings, compile=False), progress=False)
+    one, two, eager = (read_tensors(tmp_path / run / LAST)[0] for run in ("one", "two", "eager"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    for name in one:
+        assert torch.allclose(one[name].double(), eager[name].double(), rtol=1e-2, atol=1e-3), name
