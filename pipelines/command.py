@@ -62,7 +62,8 @@ class Sectioned(click.Command):
         self.sections = sections
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        helps = {p.name: record for p in self.get_params(ctx) if (record := p.get_help_record(ctx)) is not None}
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        helps = {p.name: record for p in options if (record := p.get_help_record(ctx)) is not None}
         named = {name for names in self.sections.values() for name in names}
         rest = tuple(name for name in helps if name not in named)
         for title, names in {**self.sections, "Other": rest}.items():
