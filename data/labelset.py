@@ -56,8 +56,9 @@ class ShardEntry:
                     self.__dict__["split"] = _split_of(path)
                 return found
             except LabelSetError:
-                if path.exists() or attempt == FETCHES:
-                    raise  # else another process evicted it before it was opened
+                # Another process may have evicted it before it was opened, and fetched it again since: that it is there says nothing.
+                if attempt == FETCHES:
+                    raise
         raise AssertionError("unreachable")
 
     @cached_property

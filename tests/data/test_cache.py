@@ -159,8 +159,8 @@ def test_several_processes_share_one_cache_within_its_limit(labels: Path, tmp_pa
                     sizes.append(0)
             most = max(most, sum(sizes))
             time.sleep(0.002)
-    assert sorted(found.get() for _ in children) == [0, 1, 2]
     assert [child.exitcode for child in children] == [0, 0, 0]
+    assert sorted(found.get(timeout=60) for _ in children) == [0, 1, 2]
     assert 0 < most <= limit + largest(labels)  # the sizes are not read at one moment
     assert held(folder) <= limit
 
