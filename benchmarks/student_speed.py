@@ -29,7 +29,7 @@ from hdistill.trainer.fit import fit
 from hdistill.trainer.settings import FitSettings
 
 SITES = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
-STUDENTS = ("painn", "painn-small")
+STUDENTS = ("painn", "painn-small", "moment")
 TEACHERS = ("7net-0", "chgnet")
 
 
