@@ -14,7 +14,8 @@ The entry point names a class of nn.Module:
 
 elements are atomic numbers, scale (eV) multiplies what it says of an atom; forward as PaiNN's: (A,) int64, (2,E) int64, (E,3) A ->
 (A,) eV, three times differentiable by plain torch operations and smooth at the cutoff. All weights and buffers that are in
-state_dict() are kept. (For --compile: x.shape[0], not len(x), which would fix a size.) A package is imported when its student is used, no sooner. Our own names win over those of packages.
+state_dict() are kept. For --compile, write x.shape[0] and not len(x), which would
+fix a size. A package is imported when its student is used, no sooner. Our own names win over those of packages.
 """
 
 from __future__ import annotations
