@@ -87,6 +87,7 @@ class Admission:
         started_here: bool = False,
     ) -> None:
         self.client = client
+        self.scheduler = client.scheduler  # the client forgets it when it gives up
         self.task = task
         self.say = say
         self.mine = mine
@@ -133,7 +134,7 @@ class Admission:
         if not self.admitted:
             self._all_bad.append(problem)
         if self.mine:
-            retire = self.client.scheduler.retire_workers(workers=[address], close_workers=True, remove=True)
+            retire = self.scheduler.retire_workers(workers=[address], close_workers=True, remove=True)
             asyncio.run_coroutine_threadsafe(retire, self.client.loop.asyncio_loop)
 
     def names(self) -> list[str]:
@@ -143,7 +144,7 @@ class Admission:
     def _see(self) -> bool:
         """Ask the scheduler which workers are there. Raises ClusterFailure when it has been silent for too long."""
         try:
-            identity = self._ask(self.client.scheduler.identity)
+            identity = self._ask(self.scheduler.identity)
         except ClusterFailure:
             if time.monotonic() - self._answered > SILENCE_S or self.client.status in ("closing", "closed"):
                 raise
@@ -158,7 +159,7 @@ class Admission:
             return self.client.sync(question, callback_timeout=SILENCE_S, **arguments)
         except (OSError, TimeoutError, RuntimeError, ValueError) as error:
             raise ClusterFailure(
-                f"The Dask scheduler {self.client.scheduler.address} does not answer any more; all finished chunks are kept: "
+                f"The Dask scheduler {self.scheduler.address} does not answer any more; all finished chunks are kept: "
                 "run the same command again to continue, on a new cluster if this one is gone."
             ) from error
 
@@ -175,7 +176,7 @@ class Admission:
 
     async def _look_once(self, address: str) -> Worker:
         asked = {"op": "versions", "packages": ["hdistill"]}
-        answers = await self.client.scheduler.broadcast(msg=asked, workers=[address], on_error="ignore")
+        answers = await self.scheduler.broadcast(msg=asked, workers=[address], on_error="ignore")
         if address not in answers:
             return Worker("it does not say its versions")
         if problem := versions_problem(packages_of(answers[address])):
@@ -222,7 +223,7 @@ class Admission:
             )
         patience_s = RETURN_S if self._seen_good else FIRST_S
         if not self.queued and now - self._busy > patience_s:
-            address = self.client.scheduler.address
+            address = self.scheduler.address
             raise ClusterFailure(
                 f"The Dask scheduler {address} has no workers, and none came within {patience_s:.0f} s; start some with "
                 f"`dask worker {address} --nworkers 4`, then run the same command again."

@@ -33,6 +33,8 @@ def receipts(cluster: Cluster, chunks: list[int], folder: Path, host: HostSettin
     Chunks go to the admitted workers by name, so the window follows their number, and a chunk whose workers have all left
     (wall time) is handed to those that came in their place.
     """
+    from distributed.client import ClosedClientError
+
     # Two labelers on one directory begin at different places, so that they seldom do the same chunk at the same time.
     first = random.randrange(len(chunks))
     waiting = deque(chunks[first:] + chunks[:first])
@@ -55,12 +57,14 @@ def receipts(cluster: Cluster, chunks: list[int], folder: Path, host: HostSettin
                 raise _workers_died(f"chunk {lost.most_common(1)[0][0]} lost its workers {MAX_LOST + 1} times")
             room = CHUNKS_PER_WORKER * len(workers) if cluster.client.status == "running" else 0
             while waiting and len(flying) < room:
-                chunk = waiting.popleft()
                 settings = cluster.shared(host)
-                future = cluster.client.submit(
-                    label_on_worker, chunk, str(folder), settings, workers=sorted(workers), pure=False
-                )
-                flying[future] = chunk, workers
+                try:
+                    future = cluster.client.submit(
+                        label_on_worker, waiting[0], str(folder), settings, workers=sorted(workers), pure=False
+                    )
+                except ClosedClientError:
+                    break  # the next look at the workers says what happened
+                flying[future] = waiting.popleft(), workers
                 future.add_done_callback(done.put)
             for future in _finished(done):
                 if future not in flying:

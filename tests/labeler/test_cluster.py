@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from distributed.client import ClosedClientError
 
 from hdistill.data.errors import InputError
 from hdistill.data.sources import Keys, SourceReport
@@ -235,6 +236,38 @@ def test_a_scheduler_that_dies_or_freezes_stops_the_run(
     result = label(wanted, out, run=RunSettings(workers=1, progress=False), say=silent)
     assert result.manifest["counts"]["n_structures"] == 60
     assert result.n_labelled_now <= 60 - 5 * n_done
+
+
+@pytest.mark.parametrize("moment", ["before a look", "after it"])
+def test_a_client_that_gives_up_stops_the_run(
+    moment: str, argon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask's client closes itself when its scheduler stays away, at any moment."""
+    monkeypatch.setattr(admission, "SILENCE_S", 3.0)
+    wanted, out = slow(argon, monkeypatch), tmp_path / "labels"
+    begun = admission.Admission.workers
+
+    def strike(self: admission.Admission) -> set[str]:
+        gone = bool(list((out / "chunks").glob("*.h5")))
+        if gone and moment == "before a look":
+            self.client.sync(self.client._close)
+        admitted = begun(self)
+        if gone and moment == "after it":
+            self.client.sync(self.client._close)
+            self.client.status = "running"  # as the submitter saw it a moment ago
+            monkeypatch.setattr(self.client, "submit", closed)
+        return admitted
+
+    def closed(*_: object, **__: object) -> None:
+        raise ClosedClientError
+
+    monkeypatch.setattr(admission.Admission, "workers", strike)
+    with (
+        scheduler(tmp_path) as (address, _),
+        worker(address, tmp_path),
+        pytest.raises(ClusterFailure, match="does not answer any more; all finished chunks are kept"),
+    ):
+        label(wanted, out, run=RunSettings(scheduler=address, progress=False), say=silent)
 
 
 def test_nothing_outlives_a_killed_coordinator(argon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
