@@ -33,7 +33,7 @@ from hdistill.data.stream import n_samples, shuffled
 
 from .batch import batch_of
 from .checkpoint import STUDENT, TrainedStudent, load_student, read_tensors, write_tensors
-from .predict import edge_vectors
+from .predict import call_once, edge_vectors
 
 DOMAIN = "domain.safetensors"
 FORMAT = "hdistill domain"
@@ -64,16 +64,12 @@ class Heard:
 
 def hear_readout(trained: TrainedStudent) -> Heard | None:
     """Listen to a student's readout from now on; None where it has none that reads one row of features for every atom, as a student
-    from outside may: that is tried on three atoms and two edges."""
+    from outside may: that is tried."""
     readout = getattr(trained.model, "readout", None)
     if not isinstance(readout, nn.Module):
         return None
-    heard, one = Heard(readout), next(trained.model.parameters())
-    numbers = torch.full((3,), trained.card.references.elements[0], device=one.device)
-    edges = torch.tensor([[0, 1], [1, 0]], device=one.device)
-    vectors = torch.tensor([[1.5, 0.0, 0.0], [-1.5, 0.0, 0.0]], dtype=one.dtype, device=one.device)
-    with torch.no_grad():
-        trained.model(numbers, edges, vectors)
+    heard = Heard(readout)
+    call_once(trained.model, trained.card.references.elements[0])
     features = heard.pop()
     if features.ndim == 2 and features.shape[0] == 3:
         return heard

@@ -21,6 +21,7 @@ from hdistill.data.errors import InputError
 
 from .batch import Batch, Targets
 from .loss import Parts, weighted
+from .predict import call_once
 from .settings import FitSettings
 from .step import Gradients, sums_of
 
@@ -43,14 +44,11 @@ def feature_maps(model: nn.Module, settings: FitSettings, elements: Sequence[int
 
 
 def _width_of(model: nn.Module, term: str, elements: Sequence[int], student: str) -> int:
-    """How many features of an atom a student has there, found by asking it for two atoms."""
-    first = next(model.parameters())
-    vectors = torch.tensor([[1.5, 0.0, 0.0], [-1.5, 0.0, 0.0]], device=first.device, dtype=first.dtype)
-    numbers = torch.full((2,), elements[0], device=first.device)
-    with torch.no_grad(), _heard(model, [term], student) as heard:
-        model(numbers, torch.tensor([[0, 1], [1, 0]], device=first.device), vectors)
+    """How many features of an atom a student has there, found by calling it once."""
+    with _heard(model, [term], student) as heard:
+        call_once(model, elements[0])
     features = heard.get(term)
-    if features is None or features.dim() != 2 or len(features) != 2:
+    if features is None or features.dim() != 2 or len(features) != 3:
         raise _deaf(term, student)
     return features.shape[1]
 
@@ -66,8 +64,6 @@ def feature_gradients(maps: nn.ModuleDict, settings: FitSettings) -> Gradients:
     ) -> tuple[Parts, list[torch.Tensor]]:
         with _heard(model, list(maps), settings.student) as heard:
             parts = sums_of(model, batch, targets, factors, settings.product_method, settings.hessian_norm)
-        if "node" in heard and heard["node"].shape[0] != batch.numbers.shape[0]:
-            raise _deaf("node", settings.student)
         wanted = {"node": targets.node_features, "embedding": targets.node_means}
         for term, linear in maps.items():
             residuals = linear(heard[term]).to(wanted[term].dtype) - wanted[term]

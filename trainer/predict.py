@@ -72,6 +72,15 @@ def is_direct(student: nn.Module) -> bool:
     return bool(getattr(student, "direct", False))
 
 
+@torch.no_grad()
+def call_once(student: nn.Module, element: int) -> None:
+    """Call a student for three atoms and two edges, three different things: hooks then see what its parts have a row for."""
+    first = next(student.parameters())
+    vectors = torch.tensor([[1.5, 0.0, 0.0], [-1.5, 0.0, 0.0]], dtype=first.dtype, device=first.device)
+    numbers = torch.full((3,), element, device=first.device)
+    student(numbers, torch.tensor([[0, 1], [1, 0]], device=first.device), vectors)
+
+
 def edge_vectors(batch: Batch, positions: torch.Tensor) -> torch.Tensor:
     """r_ij = r_j - r_i + shift, (E,3) A."""
     centre, neighbor = batch.edge_index

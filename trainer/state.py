@@ -103,7 +103,7 @@ def restore_state(path: Path, state: TrainState) -> None:
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         state.step, state.seconds = int(header["step"]), float(header["seconds"])
         state.best_step, state.best = int(header["best_step"]), header["best"]
-        state.skipped, state.hessian_factor = int(header["skipped"]), float(header.get("hessian_factor", 1.0))
+        state.skipped, state.hessian_factor = int(header["skipped"]), float(header["hessian_factor"])
         state.best_score = math.inf if header["best_score"] is None else float(header["best_score"])
     except (KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

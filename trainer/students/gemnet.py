@@ -28,6 +28,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .elements import register_elements
 from .radial import BesselBasis
 
 ORDERS = 5  # Legendre polynomials P_0 to P_4; the paper has 7
@@ -66,10 +67,7 @@ class GemNet(nn.Module):
         super().__init__()
         self.cutoff = cutoff
         self.direct = direct
-        species_of = torch.full((max(elements) + 1,), -1)
-        species_of[list(elements)] = torch.arange(len(elements))
-        self.register_buffer("species_of", species_of, persistent=False)
-        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+        register_elements(self, elements, scale)
         self.embedding = nn.Embedding(len(elements), channels)
         self.basis = BesselBasis(cutoff, basis)
         self.angles = Angles(basis + 1, channels // 4)

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .elements import register_elements
 from .radial import BesselBasis
 
 DENSITY = 0.25  # of a neighbour: moments of a fresh network are near 1 in molecules and solids alike
@@ -45,10 +46,7 @@ class Moment(nn.Module):
         super().__init__()
         self.cutoff = cutoff
         self.channels = channels
-        species_of = torch.full((max(elements) + 1,), -1)
-        species_of[list(elements)] = torch.arange(len(elements))
-        self.register_buffer("species_of", species_of, persistent=False)
-        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+        register_elements(self, elements, scale)
         self.register_buffer("as_tensors", as_tensors(), persistent=False)
         self.register_buffer("sum_of_pairs", sum_of_pairs(), persistent=False)
         self.register_buffer("sum_of_triples", self.sum_of_pairs[1:, 1:].clone(), persistent=False)

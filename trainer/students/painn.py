@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .elements import register_elements
 from .radial import BesselBasis
 
 NORM_SOFTNESS = 1.0  # |v| is read as sqrt(|v|^2 + s^2) - s, which is smooth where a site's symmetry makes v vanish
@@ -43,10 +44,7 @@ class PaiNN(nn.Module):
         self.direct = direct
         self.cutoff = cutoff
         self.channels = channels
-        species_of = torch.full((max(elements) + 1,), -1)
-        species_of[list(elements)] = torch.arange(len(elements))
-        self.register_buffer("species_of", species_of, persistent=False)
-        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+        register_elements(self, elements, scale)
         self.embedding = nn.Embedding(len(elements), channels)
         self.basis = BesselBasis(cutoff, basis)
         messages = [Message(channels, first=n == 0) for n in range(layers)]
