@@ -64,15 +64,18 @@ def compare(student: str) -> None:
         "by difference": (BY_DIFFERENCE, by_difference),
         "plain, compiled": (PLAIN, CompiledGradients(PLAIN, plain, say(student, "plain"))),
         "distilled, compiled": (DISTILLED, CompiledGradients(DISTILLED, distilled, say(student, "distilled"))),
+        "by difference, compiled": (
+            BY_DIFFERENCE,
+            CompiledGradients(BY_DIFFERENCE, by_difference, say(student, "by difference")),
+        ),
     }
     for what, structures in (("12 x 12 atoms", molecules(12)), ("3 x 40 atoms", crystals(3))):
         samples = [with_random_labels(s) for s in structures]
         steps = [training_step(student, samples, *kind) for kind in kinds.values()]
         times = medians(steps)
         shown = [f"{name} {ms:.1f} ms ({ms / times[0]:.2f})" for name, ms in zip(kinds, times, strict=True)]
-        print(
-            f"{student}, {what}: {'; '.join(shown)}; eager / compiled distilled {times[1] / times[4]:.1f}", flush=True
-        )
+        gains = f"eager distilled / compiled: {times[1] / times[4]:.1f}, by difference {times[1] / times[5]:.1f}"
+        print(f"{student}, {what}: {'; '.join(shown)}; {gains}", flush=True)
     code = f"import sys; sys.path[:] = {sys.path!r}; import step_cost; step_cost.load({student!r})"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,6 +1,6 @@
 """What Hessian labels buy, measured: students with and without them, over training-set size, kinds of labels and students.
 
-    python benchmarks/study.py --data FOLDER_WITH_SPICE_FILES -o OUT [--subset spice|perovskites] [--part curve|kinds|students|dynamics]
+    python benchmarks/study.py --data FOLDER_WITH_SPICE_FILES -o OUT [--subset spice|perovskites] [--part curve|kinds|...]
     python benchmarks/study_report.py OUT            # tables (Markdown) and pictures of what is there
 
 Two subsets of real structures: small molecules (SPICE monomers of H C N O, labelled by ANI-1x) and strained perovskites (labelled by
@@ -9,6 +9,8 @@ SevenNet-0). Errors are against the teacher, on structures of known groups (mole
     plain           energies and forces
     plain, longer   the same, for as many steps as take the CPU time of probes-4
     probes-4, ...   energies, forces and one stored Hessian product of each structure a step, drawn from so many
+    n2n, a2a        energies, forces and the teacher's node features, or their means for each element
+    ..., repulsion  with a fixed short-range repulsion under the student
 
 Results are lines of OUT/<subset>/results.jsonl; what is there is not run again, and a fit that was interrupted continues. The order
 is that of importance: whatever was finished is a story.
@@ -33,7 +35,7 @@ from study_labels import SUBSETS, Labels, Subset, label_all, say
 from study_measure import accuracy, dynamics_of, every_sample, speeds, test_samples
 
 from hdistill.trainer.calculator import HDistillCalculator
-from hdistill.trainer.fit import fit
+from hdistill.trainer.fit import FitResult, fit
 from hdistill.trainer.settings import FitSettings
 
 BASE = FitSettings(
@@ -41,9 +43,11 @@ BASE = FitSettings(
 )
 SEEDS = (0, 1, 2)
 MIDDLE = {"spice": 200, "perovskites": 100}  # training structures, where everything but their number is varied
+BASELINES = {"n2n": {"node_weight": 0.1}, "a2a": {"embedding_weight": 0.1}}  # of 0.01, 0.1 and 1
 STUDENTS = ("moment", "painn", "gemnet-t", "gemnet-dt")
-PARTS = ("curve", "kinds", "students", "dynamics")
-N_MD = 3  # molecules or crystals
+PARTS = ("curve", "kinds", "baselines", "students", "dynamics")
+REPULSION = ", repulsion"
+N_MD = 6  # molecules or crystals
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def main(
     torch.set_num_threads(1)
     subset = SUBSETS[name]
     parts = parts or PARTS
-    labels = label_all(subset, out / name / "labels", data, teacher, subset.kinds if "kinds" in parts else ())
+    kinds = (subset.kinds if "kinds" in parts else ()) + (("features",) if "baselines" in parts else ())
+    labels = label_all(subset, out / name / "labels", data, teacher, kinds)
     study = Study(out / name, subset, teacher or subset.teacher, labels, replace(BASE, steps=steps, compile=compiled))
     mine, of = map(int, worker.split("/"))
     for number, job in enumerate(jobs(subset, parts, sizes or subset.sizes, students or STUDENTS, seeds)):
@@ -119,10 +124,18 @@ def jobs(
         for seed in seeds:
             for kind in subset.kinds:
                 yield Job("kinds", middle, kind.replace(":", "-"), BASE.student, seed)
+    if "baselines" in parts:
+        for seed in seeds:
+            for way in BASELINES:
+                yield Job("baselines", middle, way, BASE.student, seed)
     if "students" in parts:
         for student in students:
             for way in ("plain", "probes-4"):
-                yield Job("students", MIDDLE[subset.name], way, student, 0)
+                yield Job("students", middle, way, student, 0)
+    if "dynamics" in parts:
+        for n in (middle, max(subset.sizes)):
+            for way in ("plain", "probes-4"):
+                yield Job("dynamics", n, way + REPULSION, BASE.student, 0)
 
 
 @dataclass(frozen=True)
@@ -144,22 +157,31 @@ class Study:
         if self.is_done(job):
             return
         say(f"{self.subset.name}: {job.name}")
-        settings = self.settings(job)
-        if settings is None:
+        done = self.fitted(job)
+        if done is None:
             say("  left out: the fits whose time it should take are not there")
             return
-        done = fit(self.labels_of(job), self.run_of(job), settings, progress=False)
         tests = test_samples(self.labels)
         row: dict[str, Any] = {"name": job.name, **asdict(job), "steps": done.steps, "seconds": done.seconds}
         row |= {"n_parameters": done.n_parameters, "best_step": done.best_step, **accuracy(done.run, tests)}
         add_row(self.file, row)
 
+    def fitted(self, job: Job) -> FitResult | None:
+        """The fit, begun, continued or found."""
+        settings = self.settings(job)
+        if settings is None:
+            return None
+        return fit(self.labels_of(job), self.folder / "runs" / job.name, settings, progress=False)
+
     def settings(self, job: Job) -> FitSettings | None:
-        common = replace(self.base, student=job.student, seed=job.seed)
-        if not job.way.startswith("plain"):
-            return common
+        common = replace(self.base, student=job.student, seed=job.seed, repulsion=job.way.endswith(REPULSION))
+        way = job.way.removesuffix(REPULSION)
         plain = replace(common, hessian_weight=0.0)
-        if job.way == "plain":
+        if way in BASELINES:
+            return replace(plain, **BASELINES[way])
+        if not way.startswith("plain"):
+            return common
+        if way == "plain":
             return plain
         rows = {row["name"]: row for row in read_rows(self.file)}
         short, distilled = (rows.get(replace(job, way=way).name) for way in ("plain", "probes-4"))
@@ -169,17 +191,14 @@ class Study:
         return replace(plain, steps=round(plain.steps * distilled["seconds"] / short["seconds"]))
 
     def labels_of(self, job: Job) -> Path:
-        if job.part == "kinds":
-            return self.labels.kind(job.way, job.n)
+        if job.part in ("kinds", "baselines"):
+            return self.labels.kind("features" if job.way in BASELINES else job.way, job.n)
         return self.labels.pool(job.n)
-
-    def run_of(self, job: Job) -> Path:
-        return self.folder / "runs" / job.name
 
     def speeds(self) -> None:
         """Milliseconds of a call of every student and of the teacher, measured in turn on one new structure."""
         jobs = [Job("students", MIDDLE[self.subset.name], "plain", student, 0) for student in (BASE.student, *STUDENTS)]
-        runs = {job.student: self.run_of(job) for job in jobs if self.is_done(job)}
+        runs = {job.student: done.run for job in jobs if self.is_done(job) and (done := self.fitted(job))}
         largest = max(every_sample(self.labels.test("new-full")), key=lambda sample: sample.structure.n_atoms)
         (self.folder / "speed.jsonl").unlink(missing_ok=True)
         for row in speeds(self.teacher, runs, largest):
@@ -189,17 +208,21 @@ class Study:
         return job.name in {row["name"] for row in read_rows(self.file)}
 
     def dynamics(self) -> None:
-        """NVE of a few new structures with every student."""
-        samples = every_sample(self.labels.test("new-full"))[:N_MD]
+        """NVE of a structure of each of a few new groups with every student, and with few and many training structures."""
+        groups = {sample.structure.group: sample for sample in every_sample(self.labels.test("new-full"))}
+        samples = list(groups.values())[:N_MD]
         file = self.folder / "dynamics.jsonl"
-        done = {row["name"] for row in read_rows(file)}
-        n = MIDDLE[self.subset.name]
-        for student in (BASE.student, *STUDENTS):
+        middle, most = MIDDLE[self.subset.name], max(self.subset.sizes)
+        kinds = [(n, BASE.student, end) for n in (most, middle) for end in (REPULSION, "")]
+        kinds += [(middle, student, "") for student in STUDENTS]
+        for n, student, end in kinds:
             for way in ("plain", "probes-4"):
-                job = Job("dynamics", n, way, student, 0)
-                if job.name not in done and self.is_done(job):
+                job = Job("dynamics", n, way + end, student, 0)
+                if job.name in {row["name"] for row in read_rows(file)} or not self.is_done(job):
+                    continue
+                if done := self.fitted(job):
                     say(f"{self.subset.name}: NVE of {job.name}")
-                    rows = dynamics_of(HDistillCalculator(self.run_of(job), warn_beyond=None), samples)
+                    rows = dynamics_of(HDistillCalculator(done.run, warn_beyond=None), samples)
                     add_row(file, {"name": job.name, **asdict(job), "runs": rows})
 
 

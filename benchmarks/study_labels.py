@@ -2,7 +2,7 @@
 
 pool            4 probes; its training split is sampled for every point of a learning curve, its validation split goes along
 pool-<n>        so many training structures of it; a smaller sample is a part of a larger one
-<kind>-<n>      the same structures with other Hessian labels: rows-16, probes-16, full
+<kind>-<n>      the same structures with other Hessian labels: rows-16, probes-16, full; features: with the teacher's node features
 known           structures that nobody learns from, of molecules (or chemistries) that are learned from
 new             structures of molecules (or chemistries) that are not
 known-full, new-full    full Hessians of some of those, for frequencies
@@ -74,7 +74,7 @@ SUBSETS = {
         f"chemistry in {HELD_OUT}",
         (25, 50, 100, 200),
         100,
-        (),
+        ("rows:1", "rows:4", "probes:1", "full"),
         n_test=60,
         n_full=20,
     ),
@@ -111,8 +111,9 @@ def label_all(
     _test_sets(subset, base, out, data)
     again = replace(base, where=None)
     for kind in kinds:
-        source = (str(found.pool(subset.n_kinds)),)
-        _label(replace(again, subset=source, hessian=kind), found.kind(kind, subset.n_kinds), data)
+        source, features = (str(found.pool(subset.n_kinds)),), kind == "features"
+        wanted = replace(again, subset=source, hessian="none" if features else kind, node_features=features)
+        _label(wanted, found.kind(kind, subset.n_kinds), data)
     return found
 
 

@@ -1,6 +1,6 @@
 """How smooth a teacher's Hessian is: what no smooth student can learn of it.
 
-    python benchmarks/study_roughness.py OUT [--subset spice] [--run NAME]     # OUT of study.py
+    python benchmarks/study_roughness.py OUT [--subset spice] [--run NAME] [--teacher NAME]     # OUT of study.py
 
 Structures are displaced by random vectors of size h, and the change of the Hessian is compared: of a smooth energy it grows as h, of
 one whose second derivative jumps (an activation with a kink in its slope) it grows as the root of h, by the number of jumps that
@@ -40,20 +40,21 @@ Hessian = Callable[[Structure], NDArray[np.float64]]
 @click.argument("out", type=click.Path(path_type=Path, exists=True))
 @click.option("--subset", "name", type=click.Choice(list(SUBSETS)), default="spice", show_default=True)
 @click.option("--run", default="painn-small-200-probes-4-0", show_default=True, help="A student of study.py.")
-def main(out: Path, name: str, run: str) -> None:
+@click.option("--teacher", help="Another teacher than the subset's.")
+def main(out: Path, name: str, run: str, teacher: str | None) -> None:
     torch.set_num_threads(1)
     samples = every_sample(Labels(out / name / "labels").test("known-full"))[:N_STRUCTURES]
     structures = [sample.structure for sample in samples]
-    entry = catalogue.entry(SUBSETS[name].teacher)
-    request = catalogue.request(SUBSETS[name].teacher, dtype="float64")
+    teacher = teacher or SUBSETS[name].teacher
+    entry, request = catalogue.entry(teacher), catalogue.request(teacher, dtype="float64")
     with TeacherProcess(environments.interpreter(entry.family), request) as process:
         changes = [
             relative_changes(hessian, structures)
             for hessian in (of_teacher(process), of_student(out / name / "runs" / run))
         ]
-    print(f"| displacement Å | {SUBSETS[name].teacher} | {run} |\n|---|---|---|")
-    for size, teacher, student in zip(SIZES, *changes, strict=True):
-        print(f"| {size} | {teacher:.4f} | {student:.4f} |")
+    print(f"| displacement Å | {teacher} | {run} |\n|---|---|---|")
+    for size, by_teacher, by_student in zip(SIZES, *changes, strict=True):
+        print(f"| {size} | {by_teacher:.4f} | {by_student:.4f} |")
 
 
 def relative_changes(hessian: Hessian, structures: list[Structure]) -> list[float]:

@@ -8,7 +8,6 @@ samples were consumed. Files are opened for each block and closed again, so a st
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .labelset import LabelSet, ShardEntry
+from .recent import Recent
 from .schema import SPLITS
 from .shard import Sample, read_samples
 
@@ -39,26 +39,14 @@ class Block(NamedTuple):
 
 
 class BlockCache:
-    """Decoded blocks, the most recently used first, up to a number of bytes: a small set is decoded once."""
+    """Decoded blocks, kept up to a number of bytes: a small set is decoded once."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES):
-        self.max_bytes = max_bytes
-        self._blocks: OrderedDict[tuple[Path, int], tuple[list[Sample], int]] = OrderedDict()
-        self._bytes = 0
+        self.kept: Recent[tuple[Path, int], list[Sample]] = Recent(lambda s: sum(map(bytes_of, s)), max_bytes)
 
     def samples(self, block: Block) -> list[Sample]:
         """The samples of a block, of all splits; read from its shard where they are not at hand."""
-        key = (block.path, block.start)
-        if key not in self._blocks:
-            samples = _read(block)
-            size = sum(bytes_of(sample) for sample in samples)
-            self._blocks[key] = samples, size
-            self._bytes += size
-            while self._bytes > self.max_bytes and len(self._blocks) > 1:
-                _, (_, freed) = self._blocks.popitem(last=False)
-                self._bytes -= freed
-        self._blocks.move_to_end(key)
-        return self._blocks[key][0]
+        return self.kept.get((block.path, block.start), lambda: _read(block))
 
 
 def _read(block: Block) -> list[Sample]:

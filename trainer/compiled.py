@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,8 @@ class CompiledGradients:
         began, cpu_began = time.monotonic(), time.process_time()
         names = [*self._names, *(name for name in factors if name not in self._names)]
         try:
-            self._run, self.difference, verb = _checked(
-                self.settings, self.eager, names, model, batch, targets, factors
-            )
+            trial = Trial(self.settings, self.eager, names, model, batch, targets, factors)
+            self._run, self.difference, verb = _checked(trial)
             self._names = names
             self.say(
                 f"{verb} the training step in {time.monotonic() - began:.0f} s; "
@@ -113,6 +112,19 @@ class CompiledGradients:
             )
             self._run, self._names, self._refused = None, [], True
         self.seconds += time.process_time() - cpu_began
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What is compiled, the step of a model with these parts of the loss, and the batch it is tried on."""
+
+    settings: FitSettings
+    eager: Gradients
+    names: Sequence[str]
+    model: nn.Module
+    batch: Batch
+    targets: Targets
+    factors: Mapping[str, float]
 
 
 def _called(
@@ -159,29 +171,22 @@ def _arrays(plain: Batch | Targets) -> list[tuple[str, tuple[str | int, ...], to
     return [(name, (0,) if t.shape == (0,) else DIMENSIONS[name], t) for name, t in tensors]
 
 
-def _checked(
-    settings: FitSettings,
-    eager: Gradients,
-    names: Sequence[str],
-    model: nn.Module,
-    batch: Batch,
-    targets: Targets,
-    factors: Mapping[str, float],
-) -> tuple[Compiled, float, str]:
+def _checked(trial: Trial) -> tuple[Compiled, float, str]:
     """The compiled step, how far it is off, and what was done to have it. One from the cache that disagrees is made anew. Raises
     NotCompiled."""
-    file = _folder() / f"{_key(model, batch, targets, names, settings)}.step"
-    exact = eager(deepcopy(model).to(torch.float64), batch, targets, factors)
-    own = _difference(eager(model, batch, targets, factors), exact, factors)
+    model, inputs = trial.model, (trial.batch, trial.targets, trial.factors)
+    file = _folder() / f"{_key(trial)}.step"
+    exact = trial.eager(deepcopy(model).to(torch.float64), *inputs)
+    own = _difference(trial.eager(model, *inputs), exact, trial.factors)
     allowed = max(TOLERANCE, 3 * own) if next(model.parameters()).dtype == torch.float32 else TOLERANCE_64
     with _locked(file.with_suffix(".lock")):  # of several processes one compiles, the others find it
         run = _load(file)
         for verb in ("Loaded", "Compiled"):
             if verb == "Compiled":
-                run = _build(settings, eager, names, model, batch, targets, file)
+                run = _build(trial, file)
             if run is not None:
-                found = _called(run, names, settings.n_products, model, batch, targets, factors)
-                difference = _difference(found, exact, factors)
+                found = _called(run, trial.names, trial.settings.n_products, model, *inputs)
+                difference = _difference(found, exact, trial.factors)
                 if difference <= allowed:
                     return run, difference, verb
         file.unlink(missing_ok=True)
@@ -203,22 +208,14 @@ def _difference(
     return max(x if x == x else float("inf") for x in map(float, ratios))
 
 
-def _build(
-    settings: FitSettings,
-    eager: Gradients,
-    names: Sequence[str],
-    model: nn.Module,
-    batch: Batch,
-    targets: Targets,
-    file: Path,
-) -> Compiled:
+def _build(trial: Trial, file: Path) -> Compiled:
     """Trace and compile the step, and keep the code. Raises what torch's compiler raises, and NotCompiled."""
     import torch._inductor as inductor
     from torch._inductor.cpp_builder import get_cpp_compiler
 
-    if batch.positions.device.type == "cpu":
+    if trial.batch.positions.device.type == "cpu":
         get_cpp_compiler()  # raises where there is none, before minutes are spent on tracing
-    graph, inputs, shapes = _traced(settings, eager, names, model, batch, targets)
+    graph, inputs, shapes = _traced(trial)
     artifact = inductor.standalone_compile(graph, inputs, dynamic_shapes="from_graph", options={})
     _check_sizes(shapes)
     temporary = file.with_suffix(f".{os.getpid()}")
@@ -239,19 +236,17 @@ def _load(file: Path) -> Compiled | None:
         return None
 
 
-def _traced(
-    settings: FitSettings, eager: Gradients, names: Sequence[str], model: nn.Module, batch: Batch, targets: Targets
-) -> tuple[torch.fx.GraphModule, list[Any], Any]:
+def _traced(trial: Trial) -> tuple[torch.fx.GraphModule, list[Any], Any]:
     """The graph of the whole step, its inputs without data, and the record of what was assumed of sizes: nothing, or NotCompiled."""
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-    step = _Step(model, eager, names)
-    tensors = _tensors(model)
+    step = _Step(trial.model, trial.eager, trial.names)
+    tensors = _tensors(trial.model)
     shapes = ShapeEnv()
     mode = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=False)
-    sizes = SIZES | {"K": settings.n_products}
+    sizes = SIZES | {"K": trial.settings.n_products}
 
     def fake(like: torch.Tensor, dimensions: Sequence[str | int]) -> Any:
         named = zip(dimensions, like.shape, strict=True)
@@ -263,8 +258,8 @@ def _traced(
             empty, symbolic_context=StatelessSymbolicContext(dynamic_sizes=free, dynamic_strides=strides)
         )
 
-    flat = [(tensor, dimensions) for x in (batch, targets) for _, dimensions, tensor in _arrays(x)]
-    weights = torch.empty(len(names), dtype=torch.float64, device=batch.positions.device)
+    flat = [(tensor, dimensions) for x in (trial.batch, trial.targets) for _, dimensions, tensor in _arrays(x)]
+    weights = torch.empty(len(trial.names), dtype=torch.float64, device=trial.batch.positions.device)
     inputs = [fake(t, t.shape) for t in (*tensors.values(), weights)] + [fake(t, d) for t, d in flat]
 
     def whole(*given: torch.Tensor) -> list[torch.Tensor]:
@@ -331,23 +326,23 @@ def _folder() -> Path:
     return folder
 
 
-def _key(model: nn.Module, batch: Batch, targets: Targets, names: Sequence[str], settings: FitSettings) -> str:
+def _key(trial: Trial) -> str:
     """A digest of what the code depends on: versions, machine, threads, source, and the student but for its weights.
 
     What it might miss of a student from outside, the trial finds out.
     """
-    device = batch.positions.device
+    model, settings, device = trial.model, trial.settings, trial.batch.positions.device
     modules = [(name, type(m).__qualname__, _constants(m)) for name, m in model.named_modules()]
     tensors = [(name, tuple(t.shape), str(t.dtype)) for name, t in _tensors(model).items()]
     fixed = [
         [n for d, n in zip(dims, t.shape, strict=True) if d not in SIZES]
-        for x in (batch, targets)
+        for x in (trial.batch, trial.targets)
         for _, dims, t in _arrays(x)
     ]
     machine = platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), device.type
     if device.type == "cuda":
         machine += (torch.cuda.get_device_name(device),)  # type: ignore[assignment]
-    setup = names, settings.product_method, settings.hessian_norm, torch.__version__, platform.python_version()
+    setup = trial.names, settings.product_method, settings.hessian_norm, torch.__version__, platform.python_version()
     sources = {Path(p) for m in model.modules() if (p := getattr(sys.modules[type(m).__module__], "__file__", None))}
     here = Path(__file__).parent
     sources |= {*(here / f"{name}.py" for name in SOURCES), *(here / "students").glob("*.py")}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hdistill.data.errors import InputError
+from hdistill.data.recent import Recent
 from hdistill.data.structure import Structure
 
 CACHE_BYTES = 1 << 29
@@ -27,23 +27,14 @@ class Edges:
 
 
 class EdgeCache:
-    """Neighbour lists made once and kept, the most recently used first, up to a number of bytes: 40 for an edge."""
+    """Neighbour lists made once and kept, up to a number of bytes: 40 for an edge."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES):
-        self.max_bytes = max_bytes
-        self._edges: OrderedDict[tuple[str, float], Edges] = OrderedDict()
-        self._bytes = 0
+        self.kept: Recent[tuple[str, float], Edges] = Recent(lambda edges: edges.n_bytes, max_bytes)
 
     def of(self, structure: Structure, cutoff: float) -> Edges:
         """The edges of a structure, as edges_of makes them."""
-        key = (structure.id, cutoff)
-        if key not in self._edges:
-            edges = self._edges[key] = edges_of(structure, cutoff)
-            self._bytes += edges.n_bytes
-            while self._bytes > self.max_bytes and len(self._edges) > 1:
-                self._bytes -= self._edges.popitem(last=False)[1].n_bytes
-        self._edges.move_to_end(key)
-        return self._edges[key]
+        return self.kept.get((structure.id, cutoff), lambda: edges_of(structure, cutoff))
 
 
 def edges_of(structure: Structure, cutoff: float) -> Edges:

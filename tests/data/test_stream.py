@@ -185,7 +185,7 @@ def test_the_cache_is_bounded(labels: LabelSet, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(stream, "WINDOW_BYTES", 1)
     cache = BlockCache(60_000)
     for _ in islice(shuffled(labels, "train", 0, cache=cache), 120):
-        assert sum(size for _, size in cache._blocks.values()) == cache._bytes <= 60_000
+        assert sum(size for _, size in cache.kept._kept.values()) == cache.kept.bytes <= 60_000
 
 
 def test_an_empty_split_is_an_empty_stream(labels: LabelSet) -> None:
