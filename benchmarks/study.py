@@ -34,7 +34,6 @@ import torch
 from study_labels import SUBSETS, Labels, Subset, label_all, say
 from study_measure import accuracy, dynamics_of, every_sample, speeds, test_samples
 
-from hdistill.trainer.calculator import HDistillCalculator
 from hdistill.trainer.fit import FitResult, fit
 from hdistill.trainer.settings import FitSettings
 
@@ -45,9 +44,9 @@ SEEDS = (0, 1, 2)
 MIDDLE = {"spice": 200, "perovskites": 100}  # training structures, where everything but their number is varied
 BASELINES = {"n2n": {"node_weight": 0.1}, "a2a": {"embedding_weight": 0.1}}  # of 0.01, 0.1 and 1
 STUDENTS = ("moment", "painn", "gemnet-t", "gemnet-dt")
-PARTS = ("curve", "kinds", "baselines", "students", "dynamics")
+PARTS = ("curve", "kinds", "baselines", "students", "speed", "dynamics")
 REPULSION = ", repulsion"
-N_MD = 6  # molecules or crystals
+N_MD = 10  # molecules or crystals
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Job:
 @click.option(
     "--n", "sizes", type=int, multiple=True, help="Numbers of training structures of the curve. Default: all."
 )
-@click.option("--student", "students", multiple=True, help="Of the table of students. Default: all.")
+@click.option("--student", "students", multiple=True, help="Of students, speed and dynamics. Default: all.")
 @click.option("--steps", default=BASE.steps, show_default=True, help="Of 'plain' and of the ways with Hessian labels.")
 @click.option("--seeds", default=len(SEEDS), show_default=True)
 @click.option("--compile/--eager", "compiled", default=True, show_default=True, help="Of all fits, plain ones too.")
@@ -99,13 +98,14 @@ def main(
     labels = label_all(subset, out / name / "labels", data, teacher, kinds)
     study = Study(out / name, subset, teacher or subset.teacher, labels, replace(BASE, steps=steps, compile=compiled))
     mine, of = map(int, worker.split("/"))
-    for number, job in enumerate(jobs(subset, parts, sizes or subset.sizes, students or STUDENTS, seeds)):
+    students = students or STUDENTS
+    for number, job in enumerate(jobs(subset, parts, sizes or subset.sizes, students, seeds)):
         if job.seed % of == mine if of > 1 and job.part == "curve" else number % of == mine:
             study.run(job)
-    if "students" in parts:
-        study.speeds()
+    if "speed" in parts:
+        study.speeds(students)
     if "dynamics" in parts:
-        study.dynamics()
+        study.dynamics(students)
 
 
 def jobs(
@@ -195,9 +195,9 @@ class Study:
             return self.labels.kind("features" if job.way in BASELINES else job.way, job.n)
         return self.labels.pool(job.n)
 
-    def speeds(self) -> None:
+    def speeds(self, students: tuple[str, ...]) -> None:
         """Milliseconds of a call of every student and of the teacher, measured in turn on one new structure."""
-        jobs = [Job("students", MIDDLE[self.subset.name], "plain", student, 0) for student in (BASE.student, *STUDENTS)]
+        jobs = [Job("students", MIDDLE[self.subset.name], "plain", student, 0) for student in (BASE.student, *students)]
         runs = {job.student: done.run for job in jobs if self.is_done(job) and (done := self.fitted(job))}
         largest = max(every_sample(self.labels.test("new-full")), key=lambda sample: sample.structure.n_atoms)
         (self.folder / "speed.jsonl").unlink(missing_ok=True)
@@ -207,14 +207,14 @@ class Study:
     def is_done(self, job: Job) -> bool:
         return job.name in {row["name"] for row in read_rows(self.file)}
 
-    def dynamics(self) -> None:
+    def dynamics(self, students: tuple[str, ...]) -> None:
         """NVE of a structure of each of a few new groups with every student, and with few and many training structures."""
         groups = {sample.structure.group: sample for sample in every_sample(self.labels.test("new-full"))}
         samples = list(groups.values())[:N_MD]
         file = self.folder / "dynamics.jsonl"
         middle, most = MIDDLE[self.subset.name], max(self.subset.sizes)
         kinds = [(n, BASE.student, end) for n in (most, middle) for end in (REPULSION, "")]
-        kinds += [(middle, student, "") for student in STUDENTS]
+        kinds += [(middle, student, "") for student in students]
         for n, student, end in kinds:
             for way in ("plain", "probes-4"):
                 job = Job("dynamics", n, way + end, student, 0)
@@ -222,7 +222,7 @@ class Study:
                     continue
                 if done := self.fitted(job):
                     say(f"{self.subset.name}: NVE of {job.name}")
-                    rows = dynamics_of(HDistillCalculator(done.run, warn_beyond=None), samples)
+                    rows = dynamics_of(done.run, samples)
                     add_row(file, {"name": job.name, **asdict(job), "runs": rows})
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from study import read_rows
+from study import REPULSION, read_rows
 from study_labels import SUBSETS
 from study_measure import TESTS
 
@@ -82,8 +82,9 @@ def force_ratio(some: Sequence[Row], rows: Sequence[Row], n: int, against: str, 
 def kinds_table(rows: Sequence[Row]) -> str:
     """Kinds of labels at one number of structures, errors on both test sets."""
     n = next((row["n"] for row in rows if row["part"] == "kinds"), None)
-    mine = [row for row in rows if row["n"] == n and row["part"] in ("kinds", "curve")]
-    order = ("plain", "rows-1", "rows-4", "rows-16", "probes-1", "probes-4", "probes-16", "full", "plain, longer")
+    mine = [row for row in rows if row["n"] == n and row["part"] in ("kinds", "baselines", "curve")]
+    hessians = ("rows-1", "rows-4", "rows-16", "probes-1", "probes-4", "probes-16", "full")
+    order = ("plain", *hessians, "n2n", "a2a", "plain, longer")
     lines = []
     for way in order:
         some = [row for row in mine if row["way"] == way]
@@ -102,10 +103,18 @@ def students_table(rows: Sequence[Row], speeds: dict[str, Row]) -> str:
         cost = speeds.get(row["student"])
         fast = [f"{cost['ms']:.2f}", f"{cost['ratio']:.0f}x"] if cost else ["", ""]
         lines.append(
-            [row["student"], str(row["n_parameters"]), NAMES[row["way"]], f"{row['seconds']:.0f}", *cells, *fast]
+            [
+                row["student"],
+                str(row["n_parameters"]),
+                NAMES[row["way"]],
+                *(f"{row[key]:.0f}" for key in ("steps", "seconds")),
+                *cells,
+                *fast,
+            ]
         )
     names = [name for _, name, _ in FIGURES]
-    return markdown(["student", "parameters", "labels", "CPU s", *names, "ms a call", "faster than teacher"], lines)
+    header = ["student", "parameters", "labels", "steps", "CPU s", *names, "ms a call", "faster than teacher"]
+    return markdown(header, lines)
 
 
 def same_n(rows: Sequence[Row]) -> list[Row]:
@@ -115,34 +124,28 @@ def same_n(rows: Sequence[Row]) -> list[Row]:
 
 
 def dynamics_table(rows: Sequence[Row]) -> str:
+    """NVE by student, number of structures and labels. Drift and excursion are of the runs that stayed whole to their end."""
     lines = []
     for row in rows:
         runs = row["runs"]
-        whole = sum(run["stable"] for run in runs)
-        drift = max(
-            (abs(run["drift_mev_per_atom"]) for run in runs if run["drift_mev_per_atom"] is not None), default=0
-        )
-        worst = max((run["excursion_mev_per_atom"] or 0 for run in runs), default=0)
-        earliest = min(run["stable_until_fs"] for run in runs) / 1000
+        whole = [run for run in runs if not run["why"]]
+        largest = [
+            max((abs(run[f"{key}_mev_per_atom"]) for run in whole), default=None) for key in ("drift", "excursion")
+        ]
+        way, repulsion = row["way"].removesuffix(REPULSION), row["way"].endswith(REPULSION)
         lines.append(
             [
-                row["student"],
-                NAMES[row["way"]],
-                f"{whole} of {len(runs)}",
-                f"{earliest:.1f}",
-                f"{drift:.3f}",
-                f"{worst:.2f}",
+                str(row["n"]),
+                row["student"] + (" with repulsion" if repulsion else ""),
+                NAMES[way],
+                f"{len(whole)} of {len(runs)}",
+                f"{sum(run['fs'] for run in runs) / 1000:.1f}",
+                *("" if x is None else f"{x:.2f}" for x in largest),
+                "; ".join(sorted({run["why"] for run in runs if run["why"]})),
             ]
         )
-    header = [
-        "student",
-        "labels",
-        "whole to the end",
-        "first lost after ps",
-        "largest drift meV/atom",
-        "largest excursion",
-    ]
-    return markdown(header, lines)
+    header = ["structures", "student", "labels", "whole to the end", "ps until lost, all", "largest drift meV/atom"]
+    return markdown([*header, "largest excursion", "what was lost"], lines)
 
 
 def cell(values: Sequence[float | None], form: str, spread: bool = True) -> str:

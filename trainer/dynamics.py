@@ -130,7 +130,7 @@ def run(
     moving.calc = calculator
     rng = np.random.default_rng(motion.seed)
     if not moving.has("momenta"):
-        _warm(moving, motion.temperature_K, rng)
+        moving.set_momenta(first_momenta(moving, motion.temperature_K, rng))
     watch = Watch(moving, motion.limits)
     dynamics = _integrator(moving, motion, rng)
     rows: list[tuple[float, float, float, float]] = []
@@ -161,6 +161,20 @@ def drift_and_excursion(times: Array, total: Array) -> tuple[float, float]:
     centred = times - times.mean()
     slope = float(centred @ (total - total.mean()) / (centred @ centred))
     return 1e3 * slope * float(times[-1] - times[0]), 1e3 * float(np.abs(total - total[0]).max())
+
+
+def first_momenta(atoms: Atoms, temperature_K: float, rng: np.random.Generator) -> Array:
+    """Of the temperature (N,3), without motion of the whole; the few degrees of freedom of a small molecule have exactly it."""
+    moving = atoms.copy()
+    spread = np.sqrt(units.kB * temperature_K * moving.get_masses())[:, None]
+    moving.set_momenta(spread * rng.normal(size=(len(moving), 3)))
+    if len(moving) > 1:
+        Stationary(moving, preserve_temperature=False)
+        if len(moving) > 2 and not moving.pbc.any():
+            ZeroRotation(moving, preserve_temperature=False)
+        force_temperature(moving, temperature_K)
+    momenta: Array = moving.get_momenta()
+    return momenta
 
 
 class Watch:
@@ -194,17 +208,6 @@ class Watch:
         if temperature > HOTTEST * max(motion.temperature_K, 300.0):
             return f"the temperature rose to {temperature:.0f} K"
         return ""
-
-
-def _warm(atoms: Atoms, temperature_K: float, rng: np.random.Generator) -> None:
-    """Velocities of the temperature; the few degrees of freedom of a small molecule have exactly it."""
-    spread = np.sqrt(units.kB * temperature_K * atoms.get_masses())[:, None]
-    atoms.set_momenta(spread * rng.normal(size=(len(atoms), 3)))
-    if len(atoms) > 1:
-        Stationary(atoms, preserve_temperature=False)
-        if len(atoms) > 2 and not atoms.pbc.any():
-            ZeroRotation(atoms, preserve_temperature=False)
-        force_temperature(atoms, temperature_K)
 
 
 def _integrator(atoms: Atoms, motion: Motion, rng: np.random.Generator) -> MolecularDynamics:
