@@ -29,7 +29,7 @@ from hdistill.trainer.fit import fit
 from hdistill.trainer.settings import FitSettings
 
 SITES = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
-STUDENTS = ("painn", "painn-small", "moment")
+STUDENTS = ("painn", "painn-small", "moment", "moment-large", "gemnet-t", "gemnet-dt")
 TEACHERS = ("7net-0", "chgnet")
 
 

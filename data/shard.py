@@ -234,27 +234,29 @@ def _decode_products(source: Mapping[str, Any], start: int, stop: int) -> list[H
     first, last = int(ends[0]), int(ends[-1])
     if "hessian_values" not in source or first == last:
         return [None] * (stop - start)
-    values = source["hessian_values"][first:last]
     exponent = source["hessian_exponent"][product[0] : product[-1]] if "hessian_exponent" in source else None
+    each = None if exponent is None else np.repeat(exponent, 3 * np.repeat(atoms, counts))
+    # All in one go: for small structures the calls cost more than the numbers.
+    values = codecs.decode(source["hessian_values"][first:last].reshape(-1, 1, 1), each).ravel()
     rows = source["hessian_coordinate"][product[0] : product[-1]] if "hessian_coordinate" in source else None
-    bits = None
+    signs = None
     if rows is None:
         bits = np.unpackbits(source["hessian_signs"][first // 8 : (last + 7) // 8])[first % 8 :][: last - first]
+        signs = bits.view(np.int8) * np.int8(2) - np.int8(1)
     found: list[HessianProducts | None] = []
     for s in range(stop - start):
         k, n = int(counts[s]), int(atoms[s])
         mine = slice(int(ends[s]) - first, int(ends[s + 1]) - first)
-        which = slice(int(product[s] - product[0]), int(product[s + 1] - product[0]))
         if k == 0:
             found.append(None)
             continue
         if rows is not None:
+            which = slice(int(product[s] - product[0]), int(product[s + 1] - product[0]))
             directions = Directions("rows", coordinate=rows[which])
         else:
-            assert bits is not None
-            directions = Directions("probes", signs=(bits[mine].astype(np.int8) * 2 - 1).reshape(k, n, 3))
-        stored = values[mine].reshape(k, n, 3)
-        found.append(HessianProducts(directions, codecs.decode(stored, None if exponent is None else exponent[which])))
+            assert signs is not None
+            directions = Directions("probes", signs=signs[mine].reshape(k, n, 3))
+        found.append(HessianProducts(directions, values[mine].reshape(k, n, 3)))
     return found
 
 

@@ -29,16 +29,19 @@ from .evaluate import errors_of, joined, summary
 from .feature_loss import feature_gradients, feature_maps
 from .interrupt import deferred_interrupt
 from .loggers import check_loggers, open_loggers
+from .neighbors import nearest_pairs
 from .runfolder import begun, claim, open_log
 from .settings import FitSettings
 from .state import TrainState, finished, new_state, restore_state, save_state
 from .step import Gradients, eager_gradients, train_step
 from .students.build import build
+from .students.repulsion import WithRepulsion
 from .students.sizes import size_of
 from .task import Task, task_of
 
 LOG_EVERY = 10  # steps
 SAVE_EVERY_S = 60.0
+NEAREST_OF = 10_000  # training structures, in which the shortest distances are looked for
 VALIDATION_PRODUCTS = 1  # of each structure, always the same ones
 
 
@@ -161,6 +164,10 @@ def _fit(
 def _fresh_state(task: Task, settings: FitSettings, ranks: Ranks) -> TrainState:
     device, dtype = device_named(ranks.device), getattr(torch, settings.dtype)
     model = build(size_of(settings.student, settings.repulsion), task.references.elements, task.scale, settings.seed)
+    if isinstance(model, WithRepulsion):
+        some = islice(shuffled(task.labels, "train", 0, cache=task.cache), min(task.n_train, NEAREST_OF))
+        nearest = nearest_pairs((sample.structure for sample in some), task.cutoff, task.edges)
+        model.begin_below(torch.from_numpy(nearest))
     model, maps = model.to(device, dtype), None
     if task.features is not None:
         maps = feature_maps(model, settings, task.references.elements, task.features.width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,4 +54,15 @@ def edges_of(structure: Structure, cutoff: float) -> Edges:
         raise InputError(f"Structure {structure.id} is periodic but its cell has no volume; give it a cell or no pbc.")
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True)
     i, j, images = search.compute(structure.positions, structure.cell, structure.pbc, quantities="ijS")
-    return Edges(np.stack((i, j)).astype(np.int64), images @ np.asarray(structure.cell, np.float64))
+    shift = images @ np.asarray(structure.cell, np.float64) if len(periodic) else np.zeros((len(i), 3))
+    return Edges(np.array((i, j), np.int64), shift)
+
+
+def nearest_pairs(structures: Iterable[Structure], cutoff: float, edges: EdgeCache) -> NDArray[np.float64]:
+    """The shortest distance (A) of atoms of each two elements, (119,119) by atomic numbers; infinite where none is below cutoff."""
+    found = np.full((119, 119), np.inf)
+    for structure in structures:
+        (centre, neighbor), shift = edges.of(structure, cutoff).index, edges.of(structure, cutoff).shift
+        lengths = np.linalg.norm(structure.positions[neighbor] - structure.positions[centre] + shift, axis=1)
+        np.minimum.at(found, (structure.numbers[centre], structure.numbers[neighbor]), lengths)
+    return found

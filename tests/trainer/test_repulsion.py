@@ -10,18 +10,22 @@ import torch
 from ase import Atoms, units
 from ase.data import covalent_radii
 from ase.md.verlet import VelocityVerlet
+from scipy.spatial.distance import pdist
 
 from hdistill.data.errors import InputError
+from hdistill.data.labelset import open_label_set
+from hdistill.data.stream import in_order
 from hdistill.data.structure import Structure
 from hdistill.trainer.batch import batch_of
 from hdistill.trainer.calculator import HDistillCalculator
 from hdistill.trainer.checkpoint import load_student
 from hdistill.trainer.fit import fit
+from hdistill.trainer.neighbors import EdgeCache, nearest_pairs
 from hdistill.trainer.predict import predict
 from hdistill.trainer.settings import FitSettings
 from hdistill.trainer.students.build import build
 from hdistill.trainer.students.radial import envelope
-from hdistill.trainer.students.repulsion import REACH, screened_coulomb
+from hdistill.trainer.students.repulsion import REACH, WithRepulsion, screened_coulomb
 from hdistill.trainer.students.sizes import size_of
 from tests.trainer.structures import saved_student
 
@@ -129,6 +133,37 @@ def test_it_is_finite_however_near_atoms_are(r: float) -> None:
     assert said.forces.isfinite().all()
     assert said.products.isfinite().all()
     assert said.forces[1, 0] > 100  # apart
+
+
+def test_it_begins_where_the_training_set_ends(argon: Path, tmp_path: Path) -> None:
+    """At the shortest distance of two elements there, so that it takes part in no label; and it is kept with the student."""
+    settings = FitSettings(student="moment", repulsion=True, steps=2, warmup=0, validate_every=2)
+    model = load_student(fit(argon, tmp_path / "run", settings, progress=False).run).model
+    assert isinstance(model, WithRepulsion)
+    structures = [sample.structure for sample in in_order(open_label_set(argon), "train")]
+    shortest = min(float(pdist(s.positions).min()) for s in structures)
+    assert model.reach.tolist() == [[pytest.approx(shortest, rel=1e-6)]]
+    for structure in structures:
+        batch = batch_of([structure], model.cutoff)
+        both = [predict(student, batch, forces=False).energy for student in (model, model.student)]
+        assert torch.equal(*both)
+    for nearer in (0.9, 0.5):
+        batch = batch_of([pair(18, 18, nearer * shortest)], model.cutoff)
+        both = [predict(student, batch, forces=False).energy for student in (model, model.student)]
+        wanted = at(18, 18, torch.tensor([nearer * shortest])) * envelope(torch.tensor([nearer]))
+        assert (both[0] - both[1]).item() == pytest.approx(wanted.item(), rel=1e-3)
+
+
+def test_elements_that_never_meet_keep_their_radii() -> None:
+    model = build(size_of("moment", repulsion=True), (1, 6, 8), 1.0)
+    assert isinstance(model, WithRepulsion)
+    before = model.reach.clone()
+    edges, s = EdgeCache(), Structure(np.array([1, 1, 8], np.uint8), np.array([[0.0, 0, 0], [1.5, 0, 0], [2, 2, 0]]))
+    model.begin_below(torch.from_numpy(nearest_pairs([s], 2.2, edges)))
+    assert model.reach[0].tolist() == pytest.approx([1.5, before[0, 1].item(), 2.0615528], rel=1e-6)
+    assert torch.equal(model.reach, model.reach.T)
+    assert torch.equal(model.reach[1], before[1])
+    assert model.reach[2, 2] == before[2, 2]
 
 
 def test_direct_forces_are_refused() -> None:
