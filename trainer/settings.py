@@ -81,11 +81,11 @@ class FitSettings:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Weights of the parts of the loss, by the names of loss.py."""
+        """Weights of the parts of the loss, by the names of loss.py. Direct forces have no stress to learn."""
         return {
             "energy": self.energy_weight,
             "forces": self.force_weight,
-            "stress": self.stress_weight,
+            "stress": 0.0 if size_of(self.student).direct else self.stress_weight,
             "hessian": self.hessian_weight,
             "node": self.node_weight,
             "embedding": self.embedding_weight,

@@ -72,6 +72,19 @@ def argon_samples(n: int, hessian: str = "probes:4", seed: int = 0) -> list[Samp
     return [Sample(*each) for each in zip(structures, labels, splits, strict=True)]
 
 
+def argon_crystals(n: int) -> list[Sample]:
+    """The same in periodic cells and with a stress, whose value is not the teacher's."""
+    cell, stress = 9.0 * np.eye(3), np.diag([0.01, 0.02, -0.01])
+    return [
+        replace(
+            sample,
+            structure=replace(sample.structure, cell=cell, pbc=np.ones(3, bool)),
+            labels=replace(sample.labels, stress=stress),
+        )
+        for sample in argon_samples(n)
+    ]
+
+
 def install_example(folder: Path) -> Path:
     """The example package of an outside student in a folder, with the metadata that pip makes of its pyproject.toml."""
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]

@@ -30,7 +30,7 @@ from hdistill.trainer.students.build import build
 from hdistill.trainer.students.sizes import size_of
 from hdistill.trainer.task import task_of
 from tests.data.samples import write_label_set
-from tests.trainer.structures import argon_samples, crystal, student
+from tests.trainer.structures import argon_crystals, argon_samples, crystal, student
 
 QUICK = FitSettings(student="painn-small", steps=24, warmup=5, validate_every=8, batch_size=4)
 MIX = replace(QUICK, targets="mix", reference_share=0.3, dtype="float64", batch_size=6)
@@ -249,3 +249,14 @@ def test_amsgrad_goes_on_with_the_same_bits(argon: Path, tmp_path: Path) -> None
     pairs = zip(states[0].parameters, states[1].parameters, strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert "max_exp_avg_sq" in next(iter(states[1].optimizer.state.values()))
+
+
+@pytest.mark.parametrize("student", ["painn-small", "painn-small-direct"])
+def test_stress_is_learned_by_students_that_have_one(student: str, tmp_path: Path) -> None:
+    labels = write_label_set(tmp_path / "labels", argon_crystals(24))
+    settings = FitSettings(student=student, steps=10, warmup=0, batch_size=4, validate_every=10)
+    done = fit(labels, tmp_path / "run", settings, progress=False)
+    with (done.run / "log.csv").open() as log:
+        (row,) = csv.DictReader(log)
+    assert bool(row["stress"]) == (student == "painn-small")
+    assert (done.validation["stress_mae_mev_per_angstrom3"] is None) == (student != "painn-small")
