@@ -208,8 +208,12 @@ class Study:
         return job.name in {row["name"] for row in read_rows(self.file)}
 
     def dynamics(self, students: tuple[str, ...]) -> None:
-        """NVE of a structure of each of a few new groups with every student, and with few and many training structures."""
-        groups = {sample.structure.group: sample for sample in every_sample(self.labels.test("new-full"))}
+        """NVE of a structure of each of a few new groups with every student, and with few and many training structures.
+
+        Molecules that are new; strains of chemistries that are known: of new ones no student knows anything.
+        """
+        test = "known-full" if self.subset.new else "new-full"
+        groups = {sample.structure.group: sample for sample in every_sample(self.labels.test(test))}
         samples = list(groups.values())[:N_MD]
         file = self.folder / "dynamics.jsonl"
         middle, most = MIDDLE[self.subset.name], max(self.subset.sizes)
