@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from hdistill.data.errors import InputError
@@ -79,7 +80,7 @@ class FitSettings:
         weights = sum(self.weights.values())
         _check(" + ".join(WEIGHTS), weights > 0, weights, "more than 0")
 
-    @property
+    @cached_property  # asked for at every step, and a package's student is looked up among all that is installed
     def weights(self) -> dict[str, float]:
         """Weights of the parts of the loss, by the names of loss.py. Direct forces have no stress to learn."""
         return {
