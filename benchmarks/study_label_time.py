@@ -16,11 +16,9 @@ from pathlib import Path
 
 import click
 from study_labels import SUBSETS, Labels
-from study_measure import every_sample
+from study_measure import every_sample, labelling_teacher
 
 from hdistill.data.probes import draw, parse_spec
-from hdistill.labeler import catalogue, environments
-from hdistill.labeler.teacher_process import TeacherProcess
 from hdistill.pipelines.speed import interleaved_ms
 
 N_STRUCTURES = 32
@@ -35,8 +33,7 @@ def main(out: Path) -> None:
     for name, subset in SUBSETS.items():
         labels = Labels(out / name / "labels")
         structures = [sample.structure for sample in every_sample(labels.test("new"))[:N_STRUCTURES]]
-        interpreter = environments.interpreter(catalogue.entry(subset.teacher).family)
-        with TeacherProcess(interpreter, catalogue.request(subset.teacher)) as teacher:
+        with labelling_teacher(subset.teacher) as teacher:
             wanted = [[draw(parse_spec(kind), 0, s.id, s.n_atoms) for s in structures] for kind in KINDS]
             calls = [partial(teacher.label, structures, directions) for directions in wanted]
             times = interleaved_ms(*calls, repeats=ROUNDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -85,10 +85,13 @@ def speeds(teacher: str, runs: dict[str, Path], sample: Sample) -> list[dict[str
 
 def teacher_of(name: str) -> TeacherProcess:
     """The teacher package's own ASE calculator where the demo knows it, else the labeler's."""
-    entry = catalogue.entry(name)
-    if entry.family in OWN_CALCULATORS:
-        return own_calculator(name)
-    return TeacherProcess(environments.interpreter(entry.family), catalogue.request(name))
+    return own_calculator(name) if catalogue.entry(name).family in OWN_CALCULATORS else labelling_teacher(name)
+
+
+def labelling_teacher(name: str, dtype: Literal["float32", "float64"] = "float32") -> TeacherProcess:
+    """The teacher as the labeler runs it, which has Hessian products."""
+    interpreter = environments.interpreter(catalogue.entry(name).family)
+    return TeacherProcess(interpreter, catalogue.request(name, dtype=dtype))
 
 
 def dynamics_of(run: Path, samples: list[Sample]) -> list[dict[str, Any]]:

@@ -22,10 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from study_labels import SUBSETS, Labels
-from study_measure import every_sample
+from study_measure import every_sample, labelling_teacher
 
 from hdistill.data.structure import Directions, Structure
-from hdistill.labeler import catalogue, environments
 from hdistill.labeler.teacher_process import TeacherProcess
 from hdistill.trainer.batch import batch_of
 from hdistill.trainer.checkpoint import load_student
@@ -46,8 +45,7 @@ def main(out: Path, name: str, run: str, teacher: str | None) -> None:
     samples = every_sample(Labels(out / name / "labels").test("known-full"))[:N_STRUCTURES]
     structures = [sample.structure for sample in samples]
     teacher = teacher or SUBSETS[name].teacher
-    entry, request = catalogue.entry(teacher), catalogue.request(teacher, dtype="float64")
-    with TeacherProcess(environments.interpreter(entry.family), request) as process:
+    with labelling_teacher(teacher, dtype="float64") as process:
         changes = [
             relative_changes(hessian, structures)
             for hessian in (of_teacher(process), of_student(out / name / "runs" / run))

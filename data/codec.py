@@ -60,6 +60,14 @@ def decode(stored: NDArray[Any], exponent: NDArray[np.int8] | None) -> NDArray[n
     return values
 
 
+def decode_flat(
+    stored: NDArray[Any], exponent: NDArray[np.int8] | None, lengths: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Products of any lengths (P,) one behind the other, (V,), decoded in one go: of small ones the calls cost more than the numbers."""
+    each = None if exponent is None else np.repeat(exponent, lengths)
+    return decode(stored.reshape(-1, 1, 1), each).ravel()
+
+
 def _exponent(positive: NDArray[np.float64]) -> NDArray[np.int64]:
     """floor(log2(x)) without rounding; -1 for 0."""
     return np.asarray(np.frexp(positive)[1], np.int64) - 1

@@ -88,9 +88,7 @@ def codec_errors(samples: Sequence[Sample], arrays: Arrays) -> NDArray[np.float6
     lengths = np.concatenate([np.full(len(v), v[0].size) for v in values] or [np.zeros(0, np.int64)])
     if not len(lengths):
         return np.zeros(0)
-    exponent = arrays.get("hessian_exponent")
-    each = None if exponent is None else np.repeat(exponent, lengths)
-    decoded = codecs.decode(arrays["hessian_values"].reshape(-1, 1, 1), each).ravel().astype(np.float64)
+    decoded = codecs.decode_flat(arrays["hessian_values"], arrays.get("hessian_exponent"), lengths).astype(np.float64)
     exact = np.concatenate([np.ravel(v) for v in values]).astype(np.float64)
     starts = np.cumsum(lengths) - lengths
     error, norm = (np.sqrt(np.add.reduceat(x**2, starts)) for x in (decoded - exact, exact))
@@ -235,9 +233,7 @@ def _decode_products(source: Mapping[str, Any], start: int, stop: int) -> list[H
     if "hessian_values" not in source or first == last:
         return [None] * (stop - start)
     exponent = source["hessian_exponent"][product[0] : product[-1]] if "hessian_exponent" in source else None
-    each = None if exponent is None else np.repeat(exponent, 3 * np.repeat(atoms, counts))
-    # All in one go: for small structures the calls cost more than the numbers.
-    values = codecs.decode(source["hessian_values"][first:last].reshape(-1, 1, 1), each).ravel()
+    values = codecs.decode_flat(source["hessian_values"][first:last], exponent, 3 * np.repeat(atoms, counts))
     rows = source["hessian_coordinate"][product[0] : product[-1]] if "hessian_coordinate" in source else None
     signs = None
     if rows is None:

@@ -185,7 +185,7 @@ class Watch:
         radii = covalent_radii[atoms.numbers]
         edges = _edges(atoms, 2 * BONDED * float(radii.max()))
         reach = radii[edges.index[0]] + radii[edges.index[1]]
-        length = _lengths(atoms, edges)
+        length = edges.lengths(atoms.positions)
         bonded = (length < BONDED * reach) & (edges.index[0] <= edges.index[1])
         # Images stay where they were: dynamics does not wrap positions.
         self.bonds = Edges(edges.index[:, bonded], edges.shift[bonded])
@@ -195,7 +195,7 @@ class Watch:
         """Why the structure is no longer whole; empty where it is."""
         if not (np.isfinite(atoms.positions).all() and np.isfinite(total)):
             return "positions or energy are no finite numbers"
-        length = _lengths(atoms, self.bonds)
+        length = self.bonds.lengths(atoms.positions)
         far = length > self.longest
         if far.any():
             bond = int((length / self.longest).argmax())
@@ -203,8 +203,8 @@ class Watch:
             return f"the bond {_name(atoms, i)}-{_name(atoms, j)} is {length[bond]:.2f} A long"
         near = _edges(atoms, self.limits.nearest)
         if near.index.shape[1]:
-            i, j = near.index[:, int(_lengths(atoms, near).argmin())]
-            return f"{_name(atoms, i)} and {_name(atoms, j)} are {_lengths(atoms, near).min():.2f} A apart"
+            i, j = near.index[:, int(near.lengths(atoms.positions).argmin())]
+            return f"{_name(atoms, i)} and {_name(atoms, j)} are {near.lengths(atoms.positions).min():.2f} A apart"
         if temperature > HOTTEST * max(motion.temperature_K, 300.0):
             return f"the temperature rose to {temperature:.0f} K"
         return ""
@@ -221,12 +221,6 @@ def _integrator(atoms: Atoms, motion: Motion, rng: np.random.Generator) -> Molec
 
 def _edges(atoms: Atoms, cutoff: float) -> Edges:
     return edges_of(Structure(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc), cutoff)
-
-
-def _lengths(atoms: Atoms, edges: Edges) -> Array:
-    centre, neighbor = edges.index
-    lengths: Array = np.linalg.norm(atoms.positions[neighbor] - atoms.positions[centre] + edges.shift, axis=1)
-    return lengths
 
 
 def _name(atoms: Atoms, index: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,12 @@ class Edges:
     @property
     def n_bytes(self) -> int:
         return self.index.nbytes + self.shift.nbytes
+
+    def lengths(self, positions: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """|r_ij| (E,) A of atoms at these positions (N,3)."""
+        centre, neighbor = self.index
+        found: NDArray[np.float64] = np.linalg.norm(positions[neighbor] - positions[centre] + self.shift, axis=1)
+        return found
 
 
 class EdgeCache:
@@ -62,7 +69,7 @@ def nearest_pairs(structures: Iterable[Structure], cutoff: float, edges: EdgeCac
     """The shortest distance (A) of atoms of each two elements, (119,119) by atomic numbers; infinite where none is below cutoff."""
     found = np.full((119, 119), np.inf)
     for structure in structures:
-        (centre, neighbor), shift = edges.of(structure, cutoff).index, edges.of(structure, cutoff).shift
-        lengths = np.linalg.norm(structure.positions[neighbor] - structure.positions[centre] + shift, axis=1)
-        np.minimum.at(found, (structure.numbers[centre], structure.numbers[neighbor]), lengths)
+        mine = edges.of(structure, cutoff)
+        centre, neighbor = structure.numbers[mine.index]
+        np.minimum.at(found, (centre, neighbor), mine.lengths(structure.positions))
     return found

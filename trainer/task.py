@@ -146,8 +146,8 @@ def _freaks_of_shard(path: Path, limit: float | None) -> tuple[set[bytes], int]:
             return set(), int(n_products[train].sum())
         owner = np.repeat(np.arange(len(train)), n_products)
         lengths = 3 * np.diff(file["atom_offsets"][:])[owner]
-        exponent = np.repeat(file["hessian_exponent"][:], lengths) if "hessian_exponent" in file else None
-        values = np.abs(codecs.decode(file["hessian_values"][:].reshape(-1, 1, 1), exponent).ravel())
+        exponent = file["hessian_exponent"][:] if "hessian_exponent" in file else None
+        values = np.abs(codecs.decode_flat(file["hessian_values"][:], exponent, lengths))
         largest = np.maximum.reduceat(values, np.cumsum(lengths) - lengths)
         is_freak = np.zeros(len(train), bool)
         is_freak[owner[~(largest <= limit)]] = True

@@ -11,7 +11,12 @@ from torch import nn
 def register_elements(student: nn.Module, elements: Sequence[int], scale: float) -> None:
     """Give a student the buffers species_of (largest element + 1,), the place of an atomic number among its elements, -1 where it
     is none of them, and scale (), eV. Neither is stored with its weights: the card has both."""
-    species_of = torch.full((max(elements) + 1,), -1)
-    species_of[list(elements)] = torch.arange(len(elements))
-    student.register_buffer("species_of", species_of, persistent=False)
+    student.register_buffer("species_of", places_of(elements), persistent=False)
     student.register_buffer("scale", torch.tensor(scale), persistent=False)
+
+
+def places_of(elements: Sequence[int]) -> torch.Tensor:
+    """Where each atomic number stands among the elements, (largest + 1,); -1 where it is none of them."""
+    places = torch.full((max(elements) + 1,), -1)
+    places[list(elements)] = torch.arange(len(elements))
+    return places

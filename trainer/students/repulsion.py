@@ -14,6 +14,7 @@ from ase import units
 from ase.data import covalent_radii
 from torch import nn
 
+from .elements import places_of
 from .radial import envelope
 
 COULOMB = units.Hartree * units.Bohr  # e^2 / (4 pi eps0), eV A
@@ -40,9 +41,7 @@ class WithRepulsion(nn.Module):
         self.student = student
         self.cutoff = cutoff
         self.elements = list(elements)
-        species_of = torch.zeros(max(elements) + 1, dtype=torch.long)
-        species_of[self.elements] = torch.arange(len(elements))
-        self.register_buffer("species_of", species_of, persistent=False)
+        self.register_buffer("species_of", places_of(elements), persistent=False)
         radii = REACH * torch.tensor([covalent_radii[z] for z in elements], dtype=torch.get_default_dtype())
         self.register_buffer("reach", (radii[:, None] + radii).clamp(max=cutoff))  # (S,S) A, kept with the weights
 
