@@ -45,7 +45,7 @@ install: .venv/installed
 	@touch $@
 
 teachers: $(FAMILIES:%=$(HDISTILL_TEACHERS)/%/installed)
-$(HDISTILL_TEACHERS)/%/installed: labeler/catalogue.py | install
+$(HDISTILL_TEACHERS)/%/installed: labeler/teachers/registry.py | install
 	$(BIN)/hdistill teachers install $*
 	@touch $@
 

@@ -38,7 +38,7 @@ BATCHES = {
 
 
 def main() -> None:
-    from hdistill.labeler.environments import find
+    from hdistill.labeler.teachers.environments import find
 
     print("teacher       atoms x structures, K   loop ms   vectorised ms   loop / vectorised   difference")
     for family in sys.argv[1:] or TEACHERS:

@@ -26,13 +26,13 @@ import click
 import numpy as np
 from codec_sizes import Stored, by_largest, by_power, load, reading, restore, sizes
 
-from hdistill.data.labelset import MANIFEST, SHARDS, LabelSet, open_label_set
-from hdistill.data.shard_file import image, read_arrays
-from hdistill.labeler.plan import LabelSettings
+from hdistill.data.format.shard_file import image, read_arrays
+from hdistill.data.labelsets.label_set import MANIFEST, SHARDS, LabelSet, open_label_set
+from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label
-from hdistill.trainer.evaluate import evaluate_student
-from hdistill.trainer.fit import fit
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.evaluation.errors import evaluate_student
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.settings import FitSettings
 
 WHERE = "{'H','C','N','O'} >= elements and n_atoms <= 16"
 SPLITS = "0.5,0.1,0.4"

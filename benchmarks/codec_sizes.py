@@ -17,9 +17,9 @@ import h5py
 import numpy as np
 from ase.neighborlist import primitive_neighbor_list
 
-from hdistill.data import codec
-from hdistill.data.labelset import open_label_set
-from hdistill.data.shard import read_samples
+from hdistill.data.format import codec
+from hdistill.data.format.shard import read_samples
+from hdistill.data.labelsets.label_set import open_label_set
 from hdistill.data.structure import HessianProducts, Structure
 
 BLOCK = 32  # structures that a stream reads together

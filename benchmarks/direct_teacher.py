@@ -23,15 +23,15 @@ from typing import Any
 import click
 from ase import Atoms
 
-from hdistill.data.labelset import open_label_set
-from hdistill.data.shard import Sample
-from hdistill.labeler.plan import LabelSettings
+from hdistill.data.format.shard import Sample
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label
-from hdistill.trainer.calculator import HDistillCalculator
-from hdistill.trainer.dynamics import Motion, run as move
-from hdistill.trainer.evaluate import evaluate_student, samples_of
-from hdistill.trainer.fit import fit
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.evaluation.dynamics import Motion, run as move
+from hdistill.trainer.evaluation.errors import evaluate_student, samples_of
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.force_field.calculator import HDistillCalculator
 
 WHERE = "{'H','C','N','O'} >= elements and n_atoms <= 16"
 

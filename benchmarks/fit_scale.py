@@ -29,11 +29,11 @@ import numpy as np
 from ase import Atoms
 from ase.io import write as write_atoms
 
-from hdistill.data.labelset import LabelSet, open_label_set
-from hdistill.data.shard_file import Arrays, open_shard
-from hdistill.data.stream import blocks_of, n_samples, shuffled, window_blocks
-from hdistill.data.writer import Part, facts_of, write
-from hdistill.labeler.plan import LabelSettings
+from hdistill.data.format.shard_file import Arrays, open_shard
+from hdistill.data.labelsets.label_set import LabelSet, open_label_set
+from hdistill.data.labelsets.stream import blocks_of, n_samples, shuffled, window_blocks
+from hdistill.data.labelsets.writer import Part, facts_of, write
+from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label
 
 BASE = 1000  # structures that are really labelled
@@ -93,10 +93,10 @@ def copies(base: Path, count: int) -> Iterator[Part]:
 
 def measured(labels: Path, student: str) -> dict[str, float]:
     """Peak memory of a fit in this process, and rates of loader and student in samples per CPU second."""
-    from hdistill.trainer.batch import batch_of, targets_of, with_products
-    from hdistill.trainer.fit import fit
-    from hdistill.trainer.settings import FitSettings
-    from hdistill.trainer.task import task_of
+    from hdistill.trainer.fitting.fit import fit
+    from hdistill.trainer.fitting.settings import FitSettings
+    from hdistill.trainer.fitting.task import task_of
+    from hdistill.trainer.inputs.batch import batch_of, targets_of, with_products
 
     settings = FitSettings(student=student, steps=STEPS, batch_size=16, validate_every=STEPS)
     began = time.process_time()

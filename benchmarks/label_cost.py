@@ -23,7 +23,7 @@ BATCH = {10: 3, 40: 1}  # structures in a batch, by atoms: about what the labele
 
 
 def main() -> None:
-    from hdistill.labeler.environments import interpreter
+    from hdistill.labeler.teachers.environments import interpreter
 
     python = str(interpreter("mace"))
     with tempfile.TemporaryDirectory() as folder:

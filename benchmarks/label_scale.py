@@ -180,14 +180,14 @@ def busy(seconds: float) -> Any:
 
 
 def busy_settings(path: Path) -> Any:
-    from hdistill.labeler.plan import LabelSettings
+    from hdistill.labeler.planning.plan import LabelSettings
 
     argument = f"seconds={BATCH_S / BATCH}"
     return LabelSettings("ase:label_scale.busy", (str(path),), hessian="none", arguments=(argument,), batch_edges=10**6)
 
 
 def settings(path: Path) -> Any:
-    from hdistill.labeler.plan import LabelSettings
+    from hdistill.labeler.planning.plan import LabelSettings
 
     return LabelSettings("lennard-jones", (str(path),))
 
@@ -204,9 +204,9 @@ def inside_plan(path: str, out: str) -> dict[str, Any]:
     import ase.io.extxyz  # noqa: F401  (what planning imports on its way is no growth)
     import vesin  # noqa: F401
 
-    from hdistill.labeler.host import HostSettings
-    from hdistill.labeler.plan import request_of
-    from hdistill.labeler.prepare import prepare
+    from hdistill.labeler.planning.plan import request_of
+    from hdistill.labeler.planning.prepare import prepare
+    from hdistill.labeler.process.host import HostSettings
 
     wanted = settings(Path(path))
     before, began, cpu = largest(), time.perf_counter(), time.process_time()
@@ -227,7 +227,7 @@ def inside_loop(path: str) -> dict[str, Any]:
     """The baseline: one process, one teacher, batch after batch."""
     began = time.perf_counter()
     from hdistill.data import sources
-    from hdistill.labeler.plan import request_of
+    from hdistill.labeler.planning.plan import request_of
     from hdistill.labeler.teachers.ase import load
 
     teacher = load(request_of(busy_settings(Path(path))))
@@ -259,11 +259,11 @@ def inside_chunks(path: str, out: str) -> dict[str, Any]:
 
 def inside_dispatch(out: str) -> dict[str, Any]:
     """The window over Dask for chunks that are done already."""
-    from hdistill.labeler import over_dask
-    from hdistill.labeler.admission import Task
-    from hdistill.labeler.cluster import connect
-    from hdistill.labeler.host import HostSettings
-    from hdistill.labeler.plan import load, missing, request_of
+    from hdistill.labeler.executors import over_dask
+    from hdistill.labeler.executors.admission import Task
+    from hdistill.labeler.executors.cluster import connect
+    from hdistill.labeler.planning.plan import load, missing, request_of
+    from hdistill.labeler.process.host import HostSettings
 
     folder = Path(out).resolve()
     plan = load(folder)
@@ -284,8 +284,8 @@ def inside_dispatch(out: str) -> dict[str, Any]:
 def inside_finish(out: str) -> dict[str, Any]:
     import h5py  # noqa: F401
 
-    from hdistill.labeler.compact import finish
-    from hdistill.labeler.plan import load
+    from hdistill.labeler.planning.plan import load
+    from hdistill.labeler.work.compact import finish
 
     plan = load(Path(out))
     chunk_bytes = sum(file.stat().st_size for file in Path(out, "chunks").iterdir())

@@ -26,16 +26,16 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
+from hdistill.data.format.shard import Sample
 from hdistill.data.probes import draw, parse_spec
-from hdistill.data.shard import Sample
 from hdistill.data.structure import HessianProducts, Labels, Structure
-from hdistill.trainer.batch import batch_of, targets_of, with_products
-from hdistill.trainer.compiled import CompiledGradients
-from hdistill.trainer.loss import counts_of
-from hdistill.trainer.neighbors import edges_of
-from hdistill.trainer.references import References
-from hdistill.trainer.settings import FitSettings
-from hdistill.trainer.step import Gradients, eager_gradients
+from hdistill.trainer.fitting.compiled import CompiledGradients
+from hdistill.trainer.fitting.loss import counts_of
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.fitting.step import Gradients, eager_gradients
+from hdistill.trainer.inputs.batch import batch_of, targets_of, with_products
+from hdistill.trainer.inputs.neighbours import edges_of
+from hdistill.trainer.inputs.references import References
 from hdistill.trainer.students.build import build
 from hdistill.trainer.students.sizes import SIZES
 

@@ -22,11 +22,11 @@ from ase.build import molecule
 from ase.io import write
 
 from hdistill.data.structure import Structure
-from hdistill.labeler.plan import LabelSettings
+from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label
-from hdistill.pipelines.speed import interleaved_ms, own_calculator, student_call
-from hdistill.trainer.fit import fit
-from hdistill.trainer.settings import FitSettings
+from hdistill.pipelines.report.speed import interleaved_ms, own_calculator, student_call
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.settings import FitSettings
 
 SITES = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
 STUDENTS = ("painn", "painn-small", "moment", "moment-large", "gemnet-t", "gemnet-dt")

@@ -34,8 +34,8 @@ import torch
 from study_labels import SUBSETS, Labels, Subset, label_all, say
 from study_measure import accuracy, dynamics_of, every_sample, speeds, test_samples
 
-from hdistill.trainer.fit import FitResult, fit
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.fitting.fit import FitResult, fit
+from hdistill.trainer.fitting.settings import FitSettings
 
 BASE = FitSettings(
     student="painn-small", steps=4000, learning_rate=1e-2, product_method="difference", validate_every=500

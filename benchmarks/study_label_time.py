@@ -19,7 +19,7 @@ from study_labels import SUBSETS, Labels
 from study_measure import every_sample, labelling_teacher
 
 from hdistill.data.probes import draw, parse_spec
-from hdistill.pipelines.speed import interleaved_ms
+from hdistill.pipelines.report.speed import interleaved_ms
 
 N_STRUCTURES = 32
 KINDS = ("none", "probes:1", "probes:4")

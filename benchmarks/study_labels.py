@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hdistill.data.labelset import MANIFEST
-from hdistill.data.part import part
+from hdistill.data.convert.cut import part
+from hdistill.data.labelsets.label_set import MANIFEST
+from hdistill.data.labelsets.split import parse_fractions, split_of
 from hdistill.data.sources import SourceReport
-from hdistill.data.split import parse_fractions, split_of
-from hdistill.labeler.plan import LabelSettings
-from hdistill.labeler.prepare import selection
+from hdistill.labeler.planning.plan import LabelSettings
+from hdistill.labeler.planning.prepare import selection
 from hdistill.labeler.run import RunSettings, label
 
 SMALL = "{'H','C','N','O'} >= elements and n_atoms <= 16"

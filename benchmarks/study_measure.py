@@ -11,20 +11,20 @@ import torch
 from ase import Atoms, units
 from study_labels import Labels
 
-from hdistill.data.labelset import open_label_set
-from hdistill.data.schema import SPLITS
-from hdistill.data.shard import Sample
-from hdistill.data.stream import in_order
+from hdistill.data.format.schema import SPLITS
+from hdistill.data.format.shard import Sample
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.data.labelsets.stream import in_order
 from hdistill.data.structure import Structure
-from hdistill.labeler import catalogue, environments
-from hdistill.labeler.teacher_process import TeacherProcess
-from hdistill.pipelines.speed import OWN_CALCULATORS, interleaved_ms, own_calculator, student_call
-from hdistill.trainer.batch import batch_of
-from hdistill.trainer.checkpoint import TrainedStudent, load_student
-from hdistill.trainer.dynamics import Motion, Watch, drift_and_excursion, first_momenta
-from hdistill.trainer.evaluate import errors_of, joined, summary
-from hdistill.trainer.predict import is_direct, predict
-from hdistill.trainer.vibrations import frequencies, full_hessian
+from hdistill.labeler.process.parent import TeacherProcess
+from hdistill.labeler.teachers import environments, registry as catalogue
+from hdistill.pipelines.report.speed import OWN_CALCULATORS, interleaved_ms, own_calculator, student_call
+from hdistill.trainer.evaluation.dynamics import Motion, Watch, drift_and_excursion, first_momenta
+from hdistill.trainer.evaluation.errors import errors_of, joined, summary
+from hdistill.trainer.evaluation.vibrations import frequencies, full_hessian
+from hdistill.trainer.force_field.checkpoint import TrainedStudent, load_student
+from hdistill.trainer.force_field.predict import is_direct, predict
+from hdistill.trainer.inputs.batch import batch_of
 
 TESTS = ("known", "new")
 KEPT = ("energy_mae_mev_per_atom", "force_mae_mev_per_angstrom", "hessian_relative_error")
@@ -97,7 +97,7 @@ def labelling_teacher(name: str, dtype: Literal["float32", "float64"] = "float32
 def dynamics_of(run: Path, samples: list[Sample]) -> list[dict[str, Any]]:
     """NVE of each structure from its own geometry: drift and largest excursion of the energy, and whether it stayed whole.
 
-    The velocity Verlet of hdistill.trainer.dynamics.nve, with one call of the student a step for all structures.
+    The velocity Verlet of hdistill.trainer.evaluation.dynamics.nve, with one call of the student a step for all structures.
     """
     student = load_student(run)
     flights = [Flight(sample) for sample in samples]

@@ -25,10 +25,10 @@ from study_labels import SUBSETS, Labels
 from study_measure import every_sample, labelling_teacher
 
 from hdistill.data.structure import Directions, Structure
-from hdistill.labeler.teacher_process import TeacherProcess
-from hdistill.trainer.batch import batch_of
-from hdistill.trainer.checkpoint import load_student
-from hdistill.trainer.predict import predict
+from hdistill.labeler.process.parent import TeacherProcess
+from hdistill.trainer.force_field.checkpoint import load_student
+from hdistill.trainer.force_field.predict import predict
+from hdistill.trainer.inputs.batch import batch_of
 
 SIZES = (0.0003, 0.001, 0.003, 0.01, 0.03)  # A, of each component
 N_STRUCTURES = 10

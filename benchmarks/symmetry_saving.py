@@ -16,9 +16,10 @@ from ase.build import bulk
 
 from hdistill.data.probes import draw, parse_spec
 from hdistill.data.structure import Labels, Structure
-from hdistill.labeler import catalogue, symmetry
-from hdistill.labeler.environments import interpreter
-from hdistill.labeler.teacher_process import TeacherProcess
+from hdistill.labeler.planning import symmetry
+from hdistill.labeler.process.parent import TeacherProcess
+from hdistill.labeler.teachers import registry as catalogue
+from hdistill.labeler.teachers.environments import interpreter
 
 DEADLINE_S = 3600.0
 SITES = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]

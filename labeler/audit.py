@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hdistill.data import agreement
 from hdistill.data.errors import InputError, LabelSetError, TeacherError
-from hdistill.data.labelset import LabelSet, open_label_set, verify_shard
-from hdistill.data.provenance import DECIDING
-from hdistill.data.shard import Sample, decode, select
-from hdistill.data.shard_file import open_shard, read_arrays
+from hdistill.data.format.shard import Sample, decode, select
+from hdistill.data.format.shard_file import open_shard, read_arrays
+from hdistill.data.labelsets import agreement
+from hdistill.data.labelsets.label_set import LabelSet, open_label_set, verify_shard
+from hdistill.data.labelsets.provenance import DECIDING
+from hdistill.data.sources.select import order_key
 from hdistill.data.structure import Labels
-from hdistill.data.subset import order_key
 
-from . import catalogue
-from .batching import edges, pack
-from .chunk import Failure, label_or_name
-from .host import HostSettings, TeacherHost
+from .process.batching import edges, pack
+from .process.host import HostSettings, TeacherHost
+from .teachers import registry as catalogue
 from .teachers.contract import TeacherRequest
+from .work.chunk import Failure, label_or_name
 
 BATCH_EDGES = 4096
 Say = Callable[[str], None]

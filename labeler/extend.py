@@ -23,18 +23,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hdistill.data import agreement, merge, provenance, writer
+from hdistill.data.convert import merge
 from hdistill.data.errors import HDistillError, InputError, LabelSetError, PlanMismatch
-from hdistill.data.labelset import LabelSet, open_label_set, read_manifest
+from hdistill.data.format.schema import SPLITS
+from hdistill.data.format.shard import append_products, concatenate, decode, packed_ids, select, without_products
+from hdistill.data.format.shard_file import Arrays, open_shard, read_arrays
+from hdistill.data.labelsets import agreement, provenance, writer
+from hdistill.data.labelsets.label_set import LabelSet, open_label_set, read_manifest
+from hdistill.data.labelsets.split import parse_fractions, split_of
 from hdistill.data.probes import HessianSpec, parse_spec
-from hdistill.data.schema import SPLITS
-from hdistill.data.shard import append_products, concatenate, decode, packed_ids, select, without_products
-from hdistill.data.shard_file import Arrays, open_shard, read_arrays
-from hdistill.data.split import parse_fractions, split_of
 
-from . import catalogue, plan as plans
-from .prepare import fingerprints
+from .planning import plan as plans
+from .planning.prepare import fingerprints
 from .run import LabelResult, RunSettings, complete, label, label_part
+from .teachers import registry as catalogue
 
 PASSES = "passes"
 AT_ONCE = 1024  # structures that are decoded together

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from hdistill.data.errors import LabelSetError
-from hdistill.data.labelset import MANIFEST, read_manifest
-from hdistill.data.progress import progress
+from hdistill.data.labelsets.label_set import MANIFEST, read_manifest
+from hdistill.data.support.progress import progress
 
-from . import over_dask, part as parts, plan as plans
-from .admission import Task
-from .chunk import Receipt
-from .cluster import connect
-from .compact import finish
-from .environments import interpreter
-from .host import DEADLINE_S, HostSettings
-from .jobs import JobSettings
-from .prepare import prepare
+from .executors import over_dask, share as parts
+from .executors.admission import Task
+from .executors.cluster import connect
+from .executors.jobs import JobSettings
+from .planning import plan as plans
+from .planning.prepare import prepare
+from .process.host import DEADLINE_S, HostSettings
+from .teachers.environments import interpreter
+from .work.chunk import Receipt
+from .work.compact import finish
 
 
 @dataclass(frozen=True)

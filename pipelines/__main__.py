@@ -1,5 +1,5 @@
 """`python -m hdistill.pipelines` is the same as `hdistill`."""
 
-from .cli import main
+from .cli.main import main
 
 main(prog_name="hdistill")

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .report import size, table
+from .report.figures import Contender, draw
+from .report.tables import size, table
 
 TEACHER = "7net-0"
 LIMIT = 120  # structures: few, as where labels are dear; with plenty, plain training catches up (docs/results.md)
 STEPS = 1500
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way to train: its folder, its name in the table, its colour in the picture."""
-
-    folder: str
-    name: str
-    color: str
 
 
 DISTILLED = Contender("distilled", "energies + forces + Hessian", "#c44e52")
@@ -32,13 +24,12 @@ SAME_TIME = Contender("plain-same-time", "energies + forces, same CPU time", "#4
 
 def run_demo(out: Path, workers: int = 2, say: Say = print, limit: int = LIMIT, steps: int = STEPS) -> dict[str, Any]:
     """Label, fit three students, evaluate, compare speed; returns what the table shows. Runs on, if it was interrupted."""
-    from hdistill.labeler.plan import LabelSettings
+    from hdistill.labeler.planning.plan import LabelSettings
     from hdistill.labeler.run import RunSettings, label
-    from hdistill.trainer.evaluate import evaluate_student
-    from hdistill.trainer.settings import FitSettings
+    from hdistill.trainer.evaluation.errors import evaluate_student
+    from hdistill.trainer.fitting.settings import FitSettings
 
-    from .picture import draw
-    from .speed import against_teacher
+    from .report.speed import against_teacher
 
     say(f"1/4  {TEACHER} labels {limit} rattled, strained perovskites: energies, forces and 4 Hessian probes each.")
     settings = LabelSettings(TEACHER, ("perovskites",), limit=limit, splits="0.7,0.1,0.2")
@@ -73,7 +64,7 @@ def run_demo(out: Path, workers: int = 2, say: Say = print, limit: int = LIMIT, 
 
 
 def _fit(contender: Contender, labels: Path, out: Path, settings: Any, say: Say) -> dict[str, Any]:
-    from hdistill.trainer.fit import fit
+    from hdistill.trainer.fitting.fit import fit
 
     say(f"     {contender.name}")
     done = fit(labels, out / contender.folder, settings)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hdistill.trainer.dynamics import Motion
+    from hdistill.trainer.evaluation.dynamics import Motion
 
 TRAJECTORY, LOG, SUMMARY = "trajectory.xyz", "log.csv", "summary.json"
 COLUMNS = ("fs", "potential_ev_per_atom", "total_ev_per_atom", "temperature_kelvin", "domain_distance")
@@ -23,10 +23,10 @@ def run_md(
     has the largest. Returns what summary.json holds. Raises InputError: no student, no readable file, a folder in use.
     """
     from hdistill.data.errors import InputError
-    from hdistill.data.progress import progress as progress_bar
-    from hdistill.data.publish import publish
-    from hdistill.trainer.calculator import HDistillCalculator
-    from hdistill.trainer.dynamics import run as move
+    from hdistill.data.support.progress import progress as progress_bar
+    from hdistill.data.support.publish import publish
+    from hdistill.trainer.evaluation.dynamics import run as move
+    from hdistill.trainer.force_field.calculator import HDistillCalculator
 
     calculator = HDistillCalculator(run, device)
     atoms = _read(start)

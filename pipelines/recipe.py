@@ -12,13 +12,13 @@ from hdistill.data.errors import InputError, nearest
 RECIPES = Path(__file__).parent / "recipes"
 
 if TYPE_CHECKING:
-    from hdistill.trainer.settings import FitSettings
+    from hdistill.trainer.fitting.settings import FitSettings
 
 
 def fit_settings(recipe: Path | str | None, options: Mapping[str, Any]) -> FitSettings:
     """FitSettings from a recipe's table (names as the options, with - or _) and options; recipe is a name or a file. Raises
     InputError."""
-    from hdistill.trainer.settings import settings_from
+    from hdistill.trainer.fitting.settings import settings_from
 
     values: dict[str, Any] = {}
     if recipe is not None:

@@ -25,6 +25,14 @@ THIRD_PARTY = {
     "trainer": {"numpy", "h5py", "ase", "torch", "vesin", "safetensors"},
     "pipelines": {"click"},
 }
+# Rooms of a package in the order in which they may be imported: each imports only those before it. "" is the package's own files.
+ROOMS = {
+    "data": ("", "support", "format", "publication", "labelsets", "sources", "convert", "sharing"),
+    "labeler": ("teachers", "process", "planning", "work", "executors", ""),
+    "trainer": ("", "students", "inputs", "force_field", "evaluation", "fitting"),
+    "pipelines": ("report", "", "cli"),
+}
+ADAPTERS = {"lennard_jones", "sevennet", "chgnet", "mace", "fairchem", "torchani", "ase", "outside"}
 TEACHER_PACKAGES = {"mace", "sevenn", "chgnet", "fairchem", "torchani", "matgl"}
 NEVER = {
     "data": TEACHER_PACKAGES | {"dask", "distributed", "click"},
@@ -38,31 +46,40 @@ def files(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+MODULES = {
+    "hdistill." + ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+    for package in PACKAGES
+    for p in files(package)
+}
+
+
 def imports(path: Path, module_level: bool) -> set[str]:
-    """Absolute names imported in a file; relative ones as hdistill.<...>. Those for type checking only are left out."""
-    found: set[str] = set()
+    """Absolute names imported in a file; relative ones as hdistill.<...>. Without module_level, those inside functions and
+    those for type checking only are among them."""
+    names: set[str] = set()
     package = ("hdistill", *path.relative_to(ROOT).with_suffix("").parts[:-1])
 
     def visit(node: ast.AST, inside: bool) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if module_level and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             return
         if not (inside and module_level):
             if isinstance(node, ast.Import):
-                found.update(alias.name for alias in node.names)
+                names.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
                 base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
                 name = ".".join(part for part in (base, node.module or "") if part)
-                found.update({name} if node.module else {f"{name}.{alias.name}" for alias in node.names})
+                own = {f"{name}.{alias.name}" for alias in node.names} & set(MODULES)
+                names.update(own or {name})
         for child in ast.iter_child_nodes(node):
             visit(child, inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
     visit(ast.parse(path.read_text()), False)
-    return found
+    return names
 
 
 def is_teacher_side(path: Path) -> bool:
     """Adapters and the child's own script run in the teacher's interpreter, where its packages are."""
-    return path.parent.name == "teachers" or path.name == "serve.py"
+    return (path.parent.name == "teachers" and path.stem in ADAPTERS | {"contract"}) or path.name == "child.py"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -96,35 +113,42 @@ def test_adapters_are_imported_by_nobody() -> None:
     for package in PACKAGES:
         for path in files(package):
             for name in imports(path, module_level=False):
-                if name.startswith("hdistill.labeler.teachers.") and not is_teacher_side(path):
-                    assert name == "hdistill.labeler.teachers.contract", f"{path} imports {name}"
+                if name.startswith("hdistill.labeler.teachers."):
+                    assert name.split(".")[3] not in ADAPTERS, f"{path} imports {name}"
 
 
-def test_no_import_cycle() -> None:
-    graph: dict[str, set[str]] = {}
-    modules = {
-        "hdistill." + ".".join(p.relative_to(ROOT).with_suffix("").parts): p
-        for package in PACKAGES
-        for p in files(package)
-    }
-    for module, path in modules.items():
-        names = imports(path, module_level=True)
-        graph[module.removesuffix(".__init__")] = {
-            n.removesuffix(".__init__") for n in names if n in modules or n + ".__init__" in modules
-        }
+def test_no_circle_of_imports() -> None:
+    """Imports inside functions and for type checking only are imports, too."""
+    graph = {module: imports(path, module_level=False) & set(MODULES) - {module} for module, path in MODULES.items()}
     done: set[str] = set()
 
     def walk(module: str, trail: tuple[str, ...]) -> None:
         assert module not in trail, " -> ".join((*trail, module))
-        if module in done:
-            return
-        for other in graph.get(module, ()):
-            if other != module:
+        if module not in done:
+            for other in graph[module]:
                 walk(other, (*trail, module))
-        done.add(module)
+            done.add(module)
 
     for module in graph:
         walk(module, ())
+
+
+def room(module: str) -> str:
+    """The folder of a module inside its package; "" for what lies in the package itself."""
+    _, package, *rest = module.split(".")
+    return rest[0] if rest and (ROOT / package / rest[0]).is_dir() else ""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_room_imports_only_rooms_above_it(package: str) -> None:
+    order = ROOMS[package]
+    assert {room(module) for module in MODULES if module.split(".")[1] == package} <= set(order)
+    for module, path in MODULES.items():
+        if module.split(".")[1] != package or path.name == "__main__.py":
+            continue
+        for name in imports(path, module_level=False) & set(MODULES):
+            if name.split(".")[1] == package:
+                assert order.index(room(name)) <= order.index(room(module)), f"{module} imports {name}"
 
 
 def test_no_bare_imports_of_our_packages() -> None:
@@ -151,7 +175,7 @@ def test_the_trainer_loads_neither_teachers_nor_dask() -> None:
 
 
 def test_the_command_line_starts_light() -> None:
-    loaded = modules_after("import hdistill.pipelines.cli")
+    loaded = modules_after("import hdistill.pipelines.cli.main")
     assert not loaded & {"torch", "numpy", "h5py", "ase", "dask", "distributed", "matplotlib"}
 
 
@@ -164,8 +188,14 @@ def test_every_package_is_listed_and_typed() -> None:
             assert (init.parent / "py.typed").exists(), f"{name} has no py.typed"
 
 
-def test_the_readme_lists_every_file() -> None:
+def test_the_readme_lists_every_folder() -> None:
     tree = (ROOT / "README.md").read_text().split("## What is where")[1]
-    for package in (*PACKAGES, "benchmarks"):
-        for path in files(package):
-            assert path.name == "__init__.py" or path.name in tree, f"{path} is not in the README's tree"
+    for init in (path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")):
+        assert f"{init.parent.name}/ " in tree, f"{init.parent} is not in the README's tree"
+
+
+def test_every_folder_says_what_its_files_do() -> None:
+    for init in (path for package in PACKAGES[:3] for path in (ROOT / package).rglob("__init__.py")):
+        said = ast.get_docstring(ast.parse(init.read_text())) or ""
+        for path in init.parent.glob("*.py"):
+            assert path.name == "__init__.py" or path.name in said, f"{path} is not in {init}"

@@ -1,6 +1,16 @@
-"""Structures in: every file that ASE reads, both SPICE layouts, and a built-in subset; one lazy stream of Structure.
+"""Structures in: every file that ASE reads, both SPICE layouts, label sets, a built-in subset; one lazy stream of Structure.
 
-locate.py says what a --subset means; ase_files.py, spice.py, perovskites.py and label_sets.py read; report.py counts what was taken.
+locate.py        what a --subset means
+ase_files.py     any file that ASE reads
+spice.py         SPICE, released and input layouts
+perovskites.py   a built-in subset
+label_sets.py    the structures of a label set
+from_atoms.py    one ASE Atoms to a Structure
+smiles.py        elements and charge of a SMILES
+formula.py       formulas
+units.py         units, converted once
+report.py        what was taken, guessed and skipped
+select.py        --where, duplicates, samples
 """
 
 from __future__ import annotations

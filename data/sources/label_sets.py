@@ -10,14 +10,14 @@ from ..structure import Structure
 from .report import SourceReport
 
 if TYPE_CHECKING:
-    from ..shard import Sample
+    from ..format.shard import Sample
 
 AT_ONCE = 1024  # structures that are decoded together
 
 
 def read(folder: Path, report: SourceReport) -> Iterator[Structure]:
     """Every structure with group, info and reference labels as they are stored. Raises LabelSetError."""
-    from ..labelset import open_label_set
+    from ..labelsets.label_set import open_label_set
 
     for shard in open_label_set(folder).shards:
         for sample in bare_samples(shard.path):
@@ -28,8 +28,8 @@ def read(folder: Path, report: SourceReport) -> Iterator[Structure]:
 
 def stored_ids(folder: Path) -> Iterator[bytes]:
     """The id of every structure, 16 bytes. Raises LabelSetError."""
-    from ..labelset import open_label_set
-    from ..shard_file import open_shard
+    from ..format.shard_file import open_shard
+    from ..labelsets.label_set import open_label_set
 
     for shard in open_label_set(folder, check=False).shards:
         with open_shard(shard.path) as file:
@@ -39,8 +39,8 @@ def stored_ids(folder: Path) -> Iterator[bytes]:
 
 def bare_samples(shard: Path) -> Iterator[Sample]:
     """The samples of a shard without their Hessian products, which are not even read."""
-    from ..shard import decode
-    from ..shard_file import open_shard
+    from ..format.shard import decode
+    from ..format.shard_file import open_shard
 
     with open_shard(shard) as file:
         arrays = {name: file[name][()] for name in file if not name.startswith("hessian_")}

@@ -7,10 +7,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from hdistill.data.publish import sha256_of
+from hdistill.data.support.publish import sha256_of
 
-from ..catalogue import entry
 from .contract import TeacherInfo, TeacherRequest
+from .registry import entry
 
 
 def describe(

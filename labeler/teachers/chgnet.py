@@ -21,14 +21,7 @@ from hdistill.data.errors import TeacherError
 from hdistill.data.structure import Directions, Labels, Structure
 
 from .about import describe
-from .contract import (
-    Evaluation,
-    TeacherRequest,
-    check_elements,
-    check_no_task,
-    check_signals,
-    label_by_autograd,
-)
+from .contract import Evaluation, TeacherRequest, check_elements, check_no_task, check_signals, label_by_autograd
 
 # The embedding has 94 rows, but these elements were not in the training data: their rows still have their random initial
 # values (equal in both checkpoints), and r2scan has no reference energy for them.

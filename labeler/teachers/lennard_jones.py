@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from hdistill.data.structure import Directions, HessianProducts, Labels, Structure
 
-from ..light import import_vesin_without_torch
 from .about import describe
 from .contract import TeacherRequest, check_elements, check_no_task, check_signals
+from .light import import_vesin_without_torch
 
 EPSILON = 0.0104  # eV, argon
 SIGMA = 3.4  # A, argon

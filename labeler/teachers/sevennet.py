@@ -25,14 +25,7 @@ from hdistill.data.errors import TeacherError
 from hdistill.data.structure import Directions, Labels, Structure
 
 from .about import describe
-from .contract import (
-    Evaluation,
-    TeacherRequest,
-    check_elements,
-    check_no_task,
-    check_signals,
-    label_by_autograd,
-)
+from .contract import Evaluation, TeacherRequest, check_elements, check_no_task, check_signals, label_by_autograd
 
 # sevenn < 0.12 always gives the cell shifts and has no such argument.
 WITH_SHIFT = {"with_shift": True} if "with_shift" in inspect.signature(unlabeled_atoms_to_graph).parameters else {}

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hdistill.data.codec import Codec
-from hdistill.data.shard import Sample, to_arrays
-from hdistill.data.writer import Facts, Part, write
+from hdistill.data.format.codec import Codec
+from hdistill.data.format.shard import Sample, to_arrays
+from hdistill.data.labelsets.writer import Facts, Part, write
 from tests.data.samples import random_samples
 
 TEACHER = {

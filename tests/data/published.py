@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from hdistill.data import writer
-from hdistill.data.shard import to_arrays
+from hdistill.data.format.shard import to_arrays
+from hdistill.data.labelsets import writer
 from tests.data.samples import random_samples
 
 TEACHER = {

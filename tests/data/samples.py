@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from hdistill.data.codec import Codec
+from hdistill.data.format.codec import Codec
+from hdistill.data.format.schema import FORMAT, SPLITS, VERSION
+from hdistill.data.format.shard import Sample, to_arrays
+from hdistill.data.format.shard_file import image
 from hdistill.data.probes import draw, parse_spec
-from hdistill.data.schema import FORMAT, SPLITS, VERSION
-from hdistill.data.shard import Sample, to_arrays
-from hdistill.data.shard_file import image
 from hdistill.data.structure import HessianProducts, Labels, Structure
 
 

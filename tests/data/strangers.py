@@ -24,12 +24,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hdistill.data import shard_file
 from hdistill.data.errors import LabelSetError
-from hdistill.data.labelset import info, open_label_set, verify
-from hdistill.data.schema import ARRAYS, FORMAT, SPLITS, VERSION
-from hdistill.data.shard_file import Arrays, read_arrays
-from hdistill.data.stream import in_order, shuffled
+from hdistill.data.format import shard_file
+from hdistill.data.format.schema import ARRAYS, FORMAT, SPLITS, VERSION
+from hdistill.data.format.shard_file import Arrays, read_arrays
+from hdistill.data.labelsets.label_set import info, open_label_set, verify
+from hdistill.data.labelsets.stream import in_order, shuffled
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 150 << 20  # that the child may take, beyond what Python, numpy and h5py have at the start

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from hdistill.data import cache as caches, stream
-from hdistill.data.cache import ShardCache, default_folder
 from hdistill.data.errors import InputError, LabelSetError
-from hdistill.data.labelset import LabelSet, open_label_set
-from hdistill.data.remote import open_labels, remarks
-from hdistill.data.stream import BlockCache, epoch_order, in_order, n_samples, shuffled
+from hdistill.data.labelsets import stream
+from hdistill.data.labelsets.label_set import LabelSet, open_label_set
+from hdistill.data.labelsets.stream import BlockCache, epoch_order, in_order, n_samples, shuffled
+from hdistill.data.sharing import cache as caches
+from hdistill.data.sharing.cache import ShardCache, default_folder
+from hdistill.data.sharing.push_pull import open_labels, remarks
 from tests.data.published import Web, label_set, web_server
 
 
@@ -169,7 +170,8 @@ def test_what_a_killed_download_leaves_is_removed(labels: Path, tmp_path: Path) 
     folder = tmp_path / "cache"
     with web_server(labels) as web:
         code = (
-            "from pathlib import Path\nfrom hdistill.data.cache import ShardCache\nfrom hdistill.data.remote import open_labels\n"
+            "from pathlib import Path\nfrom hdistill.data.sharing.cache import ShardCache\n"
+            "from hdistill.data.sharing.push_pull import open_labels\n"
             f"open_labels({web.address!r}, ShardCache(Path({str(folder)!r}))).shards[0].split"
         )
         name = f"shards/{open_label_set(labels).shards[0].path.name}"

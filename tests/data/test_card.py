@@ -11,18 +11,10 @@ import pytest
 import yaml
 
 from hdistill.data.errors import InputError, LabelSetError
-from hdistill.data.labelset import open_label_set
-from hdistill.data.licences import KNOWN
-from hdistill.data.publication import (
-    CARD,
-    CROISSANT,
-    PUBLICATION,
-    Permission,
-    Publication,
-    documents,
-    read_publication,
-    state,
-)
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.data.publication.documents import CARD, CROISSANT, documents, state
+from hdistill.data.publication.licences import KNOWN
+from hdistill.data.publication.statement import PUBLICATION, Permission, Publication, read_publication
 from tests.data.published import OPEN, PREFLIGHT, TEACHER, label_set
 
 # https://huggingface.co/docs/hub/repositories-licenses, as far as licences of ours go

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from hdistill.data.codec import CODECS, Codec, decode, encode
 from hdistill.data.errors import LabelSetError
-from hdistill.data.shard import Sample, codec_errors, read_samples, to_arrays
-from hdistill.data.shard_file import image
+from hdistill.data.format.codec import CODECS, Codec, decode, encode
+from hdistill.data.format.shard import Sample, codec_errors, read_samples, to_arrays
+from hdistill.data.format.shard_file import image
 from hdistill.data.structure import HessianProducts, Labels
 from tests.data.samples import random_samples
 

@@ -11,8 +11,9 @@ from typing import Any
 import mlcroissant
 import pytest
 
-from hdistill.data.labelset import open_label_set
-from hdistill.data.publication import CROISSANT, Publication, documents, state
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.data.publication.documents import CROISSANT, documents, state
+from hdistill.data.publication.statement import Publication
 from tests.data.published import OPEN, label_set
 
 

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from hdistill.data.digest_set import DigestSet
+from hdistill.data.support.digest_set import DigestSet
 
 
 def same_as_a_set(keys: list[bytes]) -> None:

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from hdistill.data import sources
+from hdistill.data.convert.exporting import export
 from hdistill.data.errors import InputError
-from hdistill.data.export import export
-from hdistill.data.labelset import open_label_set
-from hdistill.data.shard import Sample, read_samples
+from hdistill.data.format.shard import Sample, read_samples
+from hdistill.data.labelsets.label_set import open_label_set
 from tests.data.made import make_label_set, samples_of
 
 KINDS = ("probes:3", "rows:2", "none")
@@ -159,7 +159,7 @@ def test_a_killed_export_leaves_no_half_file(many: Path, tmp_path: Path, to: str
     if to == "parquet":
         pytest.importorskip("pyarrow")
     out = tmp_path / "out"
-    code = "from pathlib import Path; from hdistill.data.export import export; "
+    code = "from pathlib import Path; from hdistill.data.convert.exporting import export; "
     code += f"export(Path({str(many)!r}), {to!r}, Path({str(out)!r}))"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60

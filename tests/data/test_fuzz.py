@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, reject, settings, strategies as st
 
-from hdistill.data import shard_file
-from hdistill.data.schema import ARRAYS
-from hdistill.data.shard import to_arrays
-from hdistill.data.shard_file import Arrays, image
+from hdistill.data.format import shard_file
+from hdistill.data.format.schema import ARRAYS
+from hdistill.data.format.shard import to_arrays
+from hdistill.data.format.shard_file import Arrays, image
 from tests.data.hdf5_bytes import blocks, checksummed
 from tests.data.samples import random_samples
 from tests.data.strangers import Child, built, counts_of, elements_of, sign

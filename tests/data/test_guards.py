@@ -21,13 +21,13 @@ import h5py
 import numpy as np
 import pytest
 
-from hdistill.data import stored
 from hdistill.data.errors import LabelSetError
-from hdistill.data.labelset import info, open_label_set, verify
-from hdistill.data.schema import VERSION
-from hdistill.data.shard import read_samples, to_arrays
-from hdistill.data.shard_file import Arrays, image
-from hdistill.data.stored import fletcher32
+from hdistill.data.format import stored
+from hdistill.data.format.schema import VERSION
+from hdistill.data.format.shard import read_samples, to_arrays
+from hdistill.data.format.shard_file import Arrays, image
+from hdistill.data.format.stored import fletcher32
+from hdistill.data.labelsets.label_set import info, open_label_set, verify
 from tests.data.hdf5_bytes import checksummed
 from tests.data.samples import random_samples, write_label_set
 from tests.data.strangers import Child, built, child, counts_of, elements_of, sign
@@ -691,7 +691,7 @@ def test_a_flip_after_opening_is_found_by_the_checksum_of_its_piece(labels: Path
 
 
 def test_a_shard_is_checked_once_and_again_when_it_has_changed(labels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hdistill.data import shard_guard
+    from hdistill.data.format import shard_guard
 
     path = open_label_set(labels).shards[0].path
     checks: list[Path] = []
@@ -702,7 +702,7 @@ def test_a_shard_is_checked_once_and_again_when_it_has_changed(labels: Path, mon
     assert len(checks) == 2  # written a moment ago: it may change again within one tick of the clock
     assert not any(str(path) in key[0] for key in stored._kept)  # type: ignore[operator]
     old = time.time() - 60
-    monkeypatch.setattr("hdistill.data.shard_file.SETTLED_S", -1.0)
+    monkeypatch.setattr("hdistill.data.format.shard_file.SETTLED_S", -1.0)
     os.utime(path, (old, old))
     for _ in range(3):
         read_samples(path)
@@ -717,7 +717,7 @@ def test_a_shard_is_checked_once_and_again_when_it_has_changed(labels: Path, mon
 def test_a_shard_replaced_or_removed_while_it_is_checked(
     labels: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
 ) -> None:
-    from hdistill.data import shard_guard
+    from hdistill.data.format import shard_guard
 
     path = open_label_set(labels).shards[0].path
     layout_of = shard_guard.layout_of

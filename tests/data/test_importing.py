@@ -13,10 +13,10 @@ from ase import Atoms
 from ase.io import write as write_ase
 from numpy.typing import NDArray
 
+from hdistill.data.convert.importing import ImportSettings, import_file
 from hdistill.data.errors import InputError, LabelSetError
-from hdistill.data.importing import ImportSettings, import_file
-from hdistill.data.labelset import verify
-from hdistill.data.shard import Sample, read_samples
+from hdistill.data.format.shard import Sample, read_samples
+from hdistill.data.labelsets.label_set import verify
 from hdistill.data.sources.units import BOHR, HARTREE
 
 SPRING, LENGTH = 30.0, 1.1  # eV/A^2, A
@@ -245,8 +245,8 @@ def test_an_external_link_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_student_learns_from_it(tmp_path: Path) -> None:
-    from hdistill.trainer.fit import fit
-    from hdistill.trainer.settings import FitSettings
+    from hdistill.trainer.fitting.fit import fit
+    from hdistill.trainer.fitting.settings import FitSettings
 
     import_file(write_extxyz(tmp_path / "in.xyz"), tmp_path / "labels", EV, say=silent)
     result = fit(

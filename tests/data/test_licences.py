@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 
 from hdistill.data.errors import InputError
-from hdistill.data.licences import CLASSES, KNOWN, for_manifest, labels_licence, of_manifest, require_known, with_stated
-from hdistill.labeler.catalogue import ENTRIES
+from hdistill.data.publication.licences import (
+    CLASSES,
+    KNOWN,
+    for_manifest,
+    labels_licence,
+    of_manifest,
+    require_known,
+    with_stated,
+)
+from hdistill.labeler.teachers.registry import ENTRIES
 
 ASL = "Academic Software License (non-commercial)"
 GPL = "GPL-3.0 (as listed for the weights; the package is MIT)"

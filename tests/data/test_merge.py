@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hdistill.data import writer
+from hdistill.data.convert.merge import Rows, merge, united_quarantine
 from hdistill.data.errors import InputError, LabelSetError
-from hdistill.data.labelset import open_label_set, read_manifest, verify
-from hdistill.data.merge import Rows, merge, united_quarantine
-from hdistill.data.shard import Sample, read_samples
+from hdistill.data.format.shard import Sample, read_samples
+from hdistill.data.labelsets import writer
+from hdistill.data.labelsets.label_set import open_label_set, read_manifest, verify
 from tests.data.made import TEACHER, facts_of_samples, make_label_set, samples_of
 
 

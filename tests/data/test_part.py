@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hdistill.data import writer
+from hdistill.data.convert.cut import part
 from hdistill.data.errors import InputError
-from hdistill.data.labelset import open_label_set, verify
-from hdistill.data.part import part
-from hdistill.data.shard import Sample, read_samples
-from hdistill.data.subset import order_key
+from hdistill.data.format.shard import Sample, read_samples
+from hdistill.data.labelsets import writer
+from hdistill.data.labelsets.label_set import open_label_set, verify
+from hdistill.data.sources.select import order_key
 from tests.data.made import make_label_set, samples_of
 
 

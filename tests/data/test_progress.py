@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hdistill.data.progress import _Lines, progress
+from hdistill.data.support.progress import _Lines, progress
 
 
 def test_plain_lines_have_rate_and_remaining_time(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hdistill.data.publish import publish
-from hdistill.data.shard import to_arrays
-from hdistill.data.shard_file import image, read_arrays
+from hdistill.data.format.shard import to_arrays
+from hdistill.data.format.shard_file import image, read_arrays
+from hdistill.data.support.publish import publish
 from tests.data.samples import random_samples
 
 DATA = bytes(range(256)) * 64

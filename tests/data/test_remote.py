@@ -19,12 +19,13 @@ from typing import Any
 
 import pytest
 
-from hdistill.data import store as stores
 from hdistill.data.errors import HDistillError, InputError, LabelSetError, LicenceError, RemoteError
-from hdistill.data.labelset import open_label_set, verify
-from hdistill.data.publication import PERMISSION, state
-from hdistill.data.remote import pull, push
-from hdistill.data.store import Damaged, MayPass, again, hashes_told, store
+from hdistill.data.labelsets.label_set import open_label_set, verify
+from hdistill.data.publication.documents import state
+from hdistill.data.publication.statement import PERMISSION
+from hdistill.data.sharing import store as stores
+from hdistill.data.sharing.push_pull import pull, push
+from hdistill.data.sharing.store import Damaged, MayPass, again, hashes_told, store
 from tests.data.published import OPEN, label_set, web_server
 
 pytestmark = pytest.mark.xdist_group("remote")  # one S3 server for all of them
@@ -51,7 +52,7 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def in_another_process(line: str, **environment: str) -> subprocess.Popen[str]:
-    code = f"from pathlib import Path\nfrom hdistill.data.remote import pull, push\n{line}"
+    code = f"from pathlib import Path\nfrom hdistill.data.sharing.push_pull import pull, push\n{line}"
     return subprocess.Popen(
         [sys.executable, "-c", code], env=os.environ | environment, stderr=subprocess.PIPE, text=True
     )

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hdistill.data.codec import CODECS, Codec
-from hdistill.data.shard import Sample, concatenate, read_samples, to_arrays
-from hdistill.data.shard_file import image
+from hdistill.data.format.codec import CODECS, Codec
+from hdistill.data.format.shard import Sample, concatenate, read_samples, to_arrays
+from hdistill.data.format.shard_file import image
 from hdistill.data.structure import HessianProducts
 from tests.data.samples import random_samples
 

@@ -724,7 +724,7 @@ def test_perovskites_options_and_determinism():
 def test_importing_the_package_is_light():
     """The command line shows its help without loading ASE, h5py or torch."""
     code = (
-        "import sys, hdistill.data.sources, hdistill.data.subset, hdistill.data.split;"
+        "import sys, hdistill.data.sources, hdistill.data.sources.select, hdistill.data.labelsets.split;"
         "print([name for name in ('ase', 'h5py', 'torch', 'simpleeval', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

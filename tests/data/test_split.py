@@ -8,8 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hdistill.data import sources, split
+from hdistill.data import sources
 from hdistill.data.errors import InputError
+from hdistill.data.labelsets import split
 
 GROUPS = [f"molecule {i}" for i in range(2000)]
 

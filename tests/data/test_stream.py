@@ -12,11 +12,11 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from hdistill.data import stream
-from hdistill.data.labelset import LabelSet, open_label_set
-from hdistill.data.shard import Sample, decode, read_samples
-from hdistill.data.shard_file import OpenShard, open_shard
-from hdistill.data.stream import BlockCache, blocks_of, in_order, n_samples, shuffled
+from hdistill.data.format.shard import Sample, decode, read_samples
+from hdistill.data.format.shard_file import OpenShard, open_shard
+from hdistill.data.labelsets import stream
+from hdistill.data.labelsets.label_set import LabelSet, open_label_set
+from hdistill.data.labelsets.stream import BlockCache, blocks_of, in_order, n_samples, shuffled
 from tests.data.samples import random_samples, write_label_set
 
 N = 150

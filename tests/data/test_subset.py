@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from hdistill.data import sources, subset
+from hdistill.data import sources
 from hdistill.data.errors import InputError
-from hdistill.data.sources import SourceReport
+from hdistill.data.sources import SourceReport, select as subset
 from hdistill.data.structure import Structure
 
 

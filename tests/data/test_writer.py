@@ -8,11 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hdistill.data import writer
 from hdistill.data.errors import LabelSetError
-from hdistill.data.labelset import MANIFEST, read_manifest, verify
-from hdistill.data.schema import MAX_QUARANTINE_ROWS
-from hdistill.data.shard import append_products, concatenate, decode, read_samples, select, to_arrays, without_products
+from hdistill.data.format.schema import MAX_QUARANTINE_ROWS
+from hdistill.data.format.shard import (
+    append_products,
+    concatenate,
+    decode,
+    read_samples,
+    select,
+    to_arrays,
+    without_products,
+)
+from hdistill.data.labelsets import writer
+from hdistill.data.labelsets.label_set import MANIFEST, read_manifest, verify
 from tests.data.made import facts_of_samples, make_label_set, samples_of
 from tests.files import files_of
 

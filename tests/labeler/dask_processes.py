@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hdistill.labeler.environments import _uv_environment
+from hdistill.labeler.teachers.environments import _uv_environment
 
 HERE = Path(sys.executable)
 Process = subprocess.Popen[bytes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hdistill.labeler.plan import LabelSettings
+from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label, label_part
 
 QUIET = RunSettings(workers=1, progress=False)

@@ -15,11 +15,11 @@ from ase.build import molecule
 from click.testing import CliRunner
 
 from hdistill.data.errors import InputError, LabelSetError, TeacherError
-from hdistill.data.labelset import open_label_set, read_manifest
-from hdistill.data.shard_file import Arrays, image, read_arrays
-from hdistill.labeler import environments
+from hdistill.data.format.shard_file import Arrays, image, read_arrays
+from hdistill.data.labelsets.label_set import open_label_set, read_manifest
 from hdistill.labeler.audit import AuditSettings, audit, draw_samples
-from hdistill.labeler.plan import LabelSettings
+from hdistill.labeler.planning.plan import LabelSettings
+from hdistill.labeler.teachers import environments
 from tests.labeler.conftest import clusters, write_extxyz
 from tests.labeler.quickly import label_quickly
 
@@ -121,7 +121,7 @@ def test_a_manifest_cannot_widen_the_tolerance(honest: Path, tmp_path: Path) -> 
 
 
 def test_the_command_says_so_and_exits_with_it(honest: Path, tmp_path: Path) -> None:
-    from hdistill.pipelines.cli import main
+    from hdistill.pipelines.cli.main import main
 
     good = CliRunner().invoke(main, ["labels", "audit", str(honest), "--n", "3"])
     assert good.exit_code == 0

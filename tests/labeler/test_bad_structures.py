@@ -12,8 +12,8 @@ import pytest
 from ase import Atoms
 
 from hdistill.data.structure import Structure
-from hdistill.labeler.checks import structure_problem
-from hdistill.labeler.plan import LabelSettings
+from hdistill.labeler.planning.checks import structure_problem
+from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label
 from tests.labeler.conftest import clusters, write_extxyz
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hdistill.labeler.plan import CHUNK_EDGES, CHUNK_STRUCTURES, MANY_CHUNKS, chunk_size, cut
+from hdistill.labeler.planning.plan import CHUNK_EDGES, CHUNK_STRUCTURES, MANY_CHUNKS, chunk_size, cut
 
 
 def test_a_small_set_is_cut_as_fine_on_a_gpu_as_on_a_cpu() -> None:

@@ -17,13 +17,15 @@ from distributed.client import ClosedClientError
 from hdistill.data.errors import InputError
 from hdistill.data.sources import Keys, SourceReport
 from hdistill.data.sources.from_atoms import structure_of
-from hdistill.labeler import admission, catalogue, gpus, jobs
-from hdistill.labeler.admission import ClusterFailure, Task
-from hdistill.labeler.cluster import _address_for_nodes, connect
-from hdistill.labeler.host import HostSettings
-from hdistill.labeler.plan import LabelSettings
+from hdistill.labeler.executors import admission, jobs
+from hdistill.labeler.executors.admission import ClusterFailure, Task
+from hdistill.labeler.executors.cluster import _address_for_nodes, connect
+from hdistill.labeler.planning.plan import LabelSettings
+from hdistill.labeler.process import gpus
+from hdistill.labeler.process.host import HostSettings
 from hdistill.labeler.run import RunSettings, label
-from hdistill.pipelines.cli import main
+from hdistill.labeler.teachers import registry as catalogue
+from hdistill.pipelines.cli.main import main
 from tests.labeler.conftest import clusters
 from tests.labeler.dask_processes import ended, scheduler, wait_until, worker
 
@@ -202,7 +204,7 @@ def test_each_local_teacher_sees_one_gpu(tmp_path: Path, argon: Path, monkeypatc
 def slow(argon: Path, monkeypatch: pytest.MonkeyPatch) -> LabelSettings:
     """A plan of 12 chunks of half a second."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setattr("hdistill.labeler.plan.CHUNK_STRUCTURES", 5)
+    monkeypatch.setattr("hdistill.labeler.planning.plan.CHUNK_STRUCTURES", 5)
     return LabelSettings(
         "ase:tests.labeler.slow.Slow", (str(argon),), limit=60, hessian="none", arguments=("seconds=0.1",)
     )

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from ase.io import read
 
-from hdistill.data import agreement
 from hdistill.data.errors import InputError, PlanMismatch
-from hdistill.data.labelset import open_label_set, verify
-from hdistill.data.shard import Sample, read_samples
+from hdistill.data.format.shard import Sample, read_samples
+from hdistill.data.labelsets import agreement
+from hdistill.data.labelsets.label_set import open_label_set, verify
 from hdistill.labeler import extend as extending
 from hdistill.labeler.extend import TeacherDrifted, add, extend
-from hdistill.labeler.plan import LabelSettings
+from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import label
 from tests.files import files_of
 from tests.labeler.conftest import clusters, write_extxyz

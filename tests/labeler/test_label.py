@@ -20,14 +20,15 @@ import pytest
 from ase import Atoms
 
 from hdistill.data.errors import HDistillError, InputError, PlanMismatch, TeacherError, TeacherMissing
+from hdistill.data.format.shard import Sample, read_samples
 from hdistill.data.hessian import products_by_differences
-from hdistill.data.labelset import verify
-from hdistill.data.shard import Sample, read_samples
-from hdistill.labeler import batching, catalogue, environments
-from hdistill.labeler.dry_run import predict
-from hdistill.labeler.plan import CHUNK_EDGES, LabelSettings, cut, load_cached
+from hdistill.data.labelsets.label_set import verify
+from hdistill.labeler.estimate import predict
+from hdistill.labeler.planning.plan import CHUNK_EDGES, LabelSettings, cut, load_cached
+from hdistill.labeler.process import batching
+from hdistill.labeler.process.parent import TeacherProcess
 from hdistill.labeler.run import LabelResult, RunSettings, label
-from hdistill.labeler.teacher_process import TeacherProcess
+from hdistill.labeler.teachers import environments, registry as catalogue
 from tests.files import files_of
 from tests.labeler import poison
 from tests.labeler.conftest import clusters, with_element, write_extxyz

@@ -20,8 +20,8 @@ import torch
 
 from hdistill.data.errors import InputError, TeacherError
 from hdistill.data.structure import Directions, Structure
-from hdistill.labeler import catalogue, environments
-from hdistill.labeler.teacher_process import TeacherProcess
+from hdistill.labeler.process.parent import TeacherProcess
+from hdistill.labeler.teachers import environments, registry as catalogue
 from hdistill.labeler.teachers.contract import TeacherRequest
 
 NOWHERE = "http://127.0.0.1:9"  # a port that nothing listens on: no network, at once, on every machine

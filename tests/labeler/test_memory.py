@@ -11,11 +11,12 @@ import pytest
 from hdistill.data.errors import TeacherCrashed
 from hdistill.data.probes import draw, parse_spec
 from hdistill.data.structure import Directions, Labels, Structure
-from hdistill.labeler import catalogue, memory
-from hdistill.labeler.batching import edges
-from hdistill.labeler.chunk import Failure, label_or_name
-from hdistill.labeler.host import HostSettings, TeacherHost
-from hdistill.labeler.teacher_process import TeacherException, TeacherOutOfMemory
+from hdistill.labeler.process import memory
+from hdistill.labeler.process.batching import edges
+from hdistill.labeler.process.host import HostSettings, TeacherHost
+from hdistill.labeler.process.parent import TeacherException, TeacherOutOfMemory
+from hdistill.labeler.teachers import registry as catalogue
+from hdistill.labeler.work.chunk import Failure, label_or_name
 
 SPEC = parse_spec("probes:2")
 

@@ -22,8 +22,8 @@ import pytest
 from ase import Atoms
 
 from hdistill.data.errors import InputError
-from hdistill.labeler.part import parse
-from hdistill.labeler.plan import load, missing
+from hdistill.labeler.executors.share import parse
+from hdistill.labeler.planning.plan import load, missing
 from tests.files import files_of
 from tests.labeler.conftest import write_extxyz
 
@@ -99,7 +99,7 @@ def victim(coordinator: int, which: str) -> psutil.Process | None:
 
 def _is_teacher(process: psutil.Process) -> bool:
     try:
-        return any(word.endswith("serve.py") for word in process.cmdline())
+        return any(word.endswith("process/child.py") for word in process.cmdline())
     except psutil.Error:
         return False
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from distributed import Client, LocalCluster
 
-from hdistill.labeler.plan import LabelSettings
+from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label
 from tests.labeler import poison
 from tests.labeler.conftest import clusters, with_element, write_extxyz

@@ -13,9 +13,10 @@ import pytest
 from hdistill.data.errors import TeacherError
 from hdistill.data.probes import HessianSpec, parse_spec
 from hdistill.data.structure import HessianProducts, Labels, Structure
-from hdistill.labeler import catalogue, preflight
-from hdistill.labeler.host import HostSettings
-from hdistill.labeler.teacher_process import TeacherProcess
+from hdistill.labeler.planning import preflight
+from hdistill.labeler.process.host import HostSettings
+from hdistill.labeler.process.parent import TeacherProcess
+from hdistill.labeler.teachers import registry as catalogue
 
 REQUEST = catalogue.request("lennard-jones")
 HOST = HostSettings(REQUEST)

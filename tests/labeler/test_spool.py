@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hdistill.data import sources, split, subset
+from hdistill.data import sources
+from hdistill.data.labelsets import split
+from hdistill.data.sources import select as subset
 from hdistill.data.structure import Structure
-from hdistill.labeler import spool as spools
+from hdistill.labeler.planning import spool as spools
 
 FRACTIONS = (0.6, 0.2, 0.2)
 
@@ -157,7 +159,7 @@ def test_two_labelers_with_different_wishes_leave_one_another_alone(tmp_path: Pa
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hdistill.labeler import spool as spools
+from hdistill.labeler.planning import spool as spools
 from tests.labeler.test_spool import FRACTIONS, MANY
 
 spools.BLOCK = 500

@@ -13,14 +13,15 @@ from ase.build import bulk, molecule
 from ase.io import write
 from ase.spacegroup import crystal
 
-from hdistill.data.labelset import verify
+from hdistill.data.format.shard import read_samples
+from hdistill.data.labelsets.label_set import verify
 from hdistill.data.probes import draw, parse_spec
-from hdistill.data.shard import read_samples
 from hdistill.data.structure import Directions, Labels, Structure
-from hdistill.labeler import catalogue, environments, symmetry
-from hdistill.labeler.plan import LabelSettings
+from hdistill.labeler.planning import symmetry
+from hdistill.labeler.planning.plan import LabelSettings
+from hdistill.labeler.process.parent import TeacherProcess
 from hdistill.labeler.run import RunSettings, label as run_label, label_part
-from hdistill.labeler.teacher_process import TeacherProcess
+from hdistill.labeler.teachers import environments, registry as catalogue
 from hdistill.labeler.teachers.lennard_jones import load
 
 TEACHER = load(catalogue.request("lennard-jones", dtype="float64"))

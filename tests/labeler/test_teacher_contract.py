@@ -26,8 +26,8 @@ from ase.data import chemical_symbols
 
 from hdistill.data.errors import TeacherError
 from hdistill.data.structure import Directions, Labels, Structure
-from hdistill.labeler import catalogue, environments
-from hdistill.labeler.teacher_process import TeacherProcess
+from hdistill.labeler.process.parent import TeacherProcess
+from hdistill.labeler.teachers import environments, registry as catalogue
 from hdistill.labeler.teachers.contract import TeacherRequest
 
 HERE = Path(__file__).parent

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from hdistill.data.labelset import verify
-from hdistill.labeler import catalogue
-from hdistill.labeler.admission import ClusterFailure, Task, look_around
-from hdistill.labeler.cluster import connect
-from hdistill.labeler.host import HostSettings
-from hdistill.labeler.plan import LabelSettings
+from hdistill.data.labelsets.label_set import verify
+from hdistill.labeler.executors.admission import ClusterFailure, Task, look_around
+from hdistill.labeler.executors.cluster import connect
+from hdistill.labeler.planning.plan import LabelSettings
+from hdistill.labeler.process.host import HostSettings
 from hdistill.labeler.run import RunSettings, label
+from hdistill.labeler.teachers import registry as catalogue
 from tests.labeler.dask_processes import HERE, environment, scheduler, wait_for_workers, wait_until, worker
 
 pytestmark = pytest.mark.xdist_group("workers_refused")  # they share two environments
@@ -86,7 +86,7 @@ def test_a_scheduler_with_another_dask(old_dask: Path, task: Task, tmp_path: Pat
 
 
 def test_a_scheduler_without_workers(dask: str, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hdistill.labeler.admission.FIRST_S", 3.0)
+    monkeypatch.setattr("hdistill.labeler.executors.admission.FIRST_S", 3.0)
     assert f"{dask} has no workers, and none came within 3 s; start some with `dask worker" in outcome(
         dask, task, n_workers=0
     )
@@ -165,7 +165,7 @@ def test_a_worker_without_the_teacher(dask: str, task: Task, tmp_path: Path) -> 
 
 @pytest.mark.long
 def test_a_frozen_worker(dask: str, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hdistill.labeler.admission.ANSWER_S", 2.0)
+    monkeypatch.setattr("hdistill.labeler.executors.admission.ANSWER_S", 2.0)
     with worker(dask, tmp_path) as process:
         assert outcome(dask, task) == "admitted"
         process.send_signal(signal.SIGSTOP)

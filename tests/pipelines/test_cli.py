@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ase.io import read
 
-from hdistill.trainer.calculator import HDistillCalculator
+from hdistill.trainer.force_field.calculator import HDistillCalculator
 from tests.labeler.conftest import clusters, with_element, write_extxyz
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from hdistill.pipelines.cli import main
+from hdistill.pipelines.cli.main import main
 from tests.data.made import make_label_set, samples_of
 
 

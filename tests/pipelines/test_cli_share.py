@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hdistill.data.labelset import open_label_set
+from hdistill.data.labelsets.label_set import open_label_set
 from tests.data.published import OPEN, label_set, web_server
 from tests.pipelines.test_cli import result, run
 

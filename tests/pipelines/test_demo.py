@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hdistill.labeler import environments
+from hdistill.labeler.teachers import environments
 from hdistill.pipelines.demo import run_demo, summary
 
 

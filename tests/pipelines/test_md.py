@@ -14,7 +14,7 @@ from ase.io import read, write
 from hdistill.data.errors import InputError
 from hdistill.pipelines import FitSettings, Motion, fit, run_md
 from hdistill.pipelines.md import summary_text
-from hdistill.trainer.domain import fit_domain
+from hdistill.trainer.force_field.domain import fit_domain
 from tests.data.samples import write_label_set
 from tests.labeler.conftest import clusters
 from tests.pipelines.test_cli import result, run as typed

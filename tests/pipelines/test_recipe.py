@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from hdistill.data.errors import InputError
-from hdistill.pipelines.cli import main
+from hdistill.pipelines.cli.main import main
 from hdistill.pipelines.recipe import fit_settings, named_recipes
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.fitting.settings import FitSettings
 from tests.data.samples import write_label_set
 from tests.trainer.structures import argon_samples
 from tests.trainer.test_targets import with_own

@@ -12,18 +12,18 @@ import pytest
 from ase import Atoms
 
 from hdistill.data.errors import TeacherError
-from hdistill.data.labelset import open_label_set
-from hdistill.data.publish import sha256_of
-from hdistill.labeler import catalogue, environments
-from hdistill.labeler.plan import LabelSettings
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.data.support.publish import sha256_of
+from hdistill.labeler.planning.plan import LabelSettings
+from hdistill.labeler.process.parent import TeacherProcess
 from hdistill.labeler.run import RunSettings, label
-from hdistill.labeler.teacher_process import TeacherProcess
-from hdistill.trainer.calculator import HDistillCalculator
-from hdistill.trainer.checkpoint import STUDENT
-from hdistill.trainer.dynamics import nve
-from hdistill.trainer.evaluate import evaluate_student, samples_of
-from hdistill.trainer.fit import fit
-from hdistill.trainer.settings import FitSettings
+from hdistill.labeler.teachers import environments, registry as catalogue
+from hdistill.trainer.evaluation.dynamics import nve
+from hdistill.trainer.evaluation.errors import evaluate_student, samples_of
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.force_field.calculator import HDistillCalculator
+from hdistill.trainer.force_field.checkpoint import STUDENT
 from tests.labeler.conftest import clusters, write_extxyz
 
 RUN = RunSettings(workers=1, progress=False)

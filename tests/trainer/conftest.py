@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hdistill.trainer.fit import FitResult, fit
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.fitting.fit import FitResult, fit
+from hdistill.trainer.fitting.settings import FitSettings
 from tests.data.samples import write_label_set
 from tests.trainer.structures import argon_samples
 

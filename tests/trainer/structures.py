@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from hdistill.data.format.shard import Sample
 from hdistill.data.probes import draw, parse_spec
-from hdistill.data.shard import Sample
 from hdistill.data.structure import Structure
 from hdistill.labeler.teachers.contract import TeacherRequest
 from hdistill.labeler.teachers.lennard_jones import LennardJones
-from hdistill.trainer.checkpoint import StudentCard, save_student
-from hdistill.trainer.references import References
+from hdistill.trainer.force_field.checkpoint import StudentCard, save_student
+from hdistill.trainer.inputs.references import References
 from hdistill.trainer.students.build import build
 from hdistill.trainer.students.sizes import SIZES, StudentSize
 

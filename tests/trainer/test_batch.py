@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from hdistill.data.errors import InputError
-from hdistill.data.shard import Sample
+from hdistill.data.format.shard import Sample
 from hdistill.data.structure import Directions, HessianProducts, Structure
-from hdistill.trainer.batch import batch_of, targets_of, with_products
-from hdistill.trainer.loss import counts_of, loss_sums, weighted
-from hdistill.trainer.neighbors import edges_of
-from hdistill.trainer.predict import Prediction
-from hdistill.trainer.references import References
+from hdistill.trainer.fitting.loss import counts_of, loss_sums, weighted
+from hdistill.trainer.force_field.predict import Prediction
+from hdistill.trainer.inputs.batch import batch_of, targets_of, with_products
+from hdistill.trainer.inputs.neighbours import edges_of
+from hdistill.trainer.inputs.references import References
 from tests.data.samples import random_samples
 from tests.trainer.structures import crystal, molecule
 

@@ -12,12 +12,12 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.md.verlet import VelocityVerlet
 
 from hdistill.data.errors import InputError
-from hdistill.trainer.batch import batch_of
-from hdistill.trainer.calculator import HDistillCalculator
-from hdistill.trainer.checkpoint import load_student
-from hdistill.trainer.fit import FitResult, fit
-from hdistill.trainer.predict import predict
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.fitting.fit import FitResult, fit
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.force_field.calculator import HDistillCalculator
+from hdistill.trainer.force_field.checkpoint import load_student
+from hdistill.trainer.force_field.predict import predict
+from hdistill.trainer.inputs.batch import batch_of
 from tests.trainer.structures import argon_samples
 
 

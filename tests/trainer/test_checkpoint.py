@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from hdistill.data.errors import InputError
-from hdistill.trainer import checkpoint
-from hdistill.trainer.batch import batch_of
-from hdistill.trainer.checkpoint import LAST, STUDENT, load_student, read_tensors, write_tensors
-from hdistill.trainer.fit import FitResult
-from hdistill.trainer.predict import predict
-from hdistill.trainer.settings import FitSettings
-from hdistill.trainer.state import new_state, restore_state
+from hdistill.trainer.fitting.fit import FitResult
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.fitting.state import new_state, restore_state
+from hdistill.trainer.force_field import checkpoint
+from hdistill.trainer.force_field.checkpoint import LAST, STUDENT, load_student, read_tensors, write_tensors
+from hdistill.trainer.force_field.predict import predict
+from hdistill.trainer.inputs.batch import batch_of
 from tests.trainer.structures import argon_samples, student
 
 

@@ -13,20 +13,21 @@ import pytest
 import torch
 from torch import nn
 
-from hdistill.data.shard import Sample
+from hdistill.data.format.shard import Sample
 from hdistill.data.structure import Structure
-from hdistill.trainer import compiled
-from hdistill.trainer.batch import Batch, Targets, batch_of, targets_of, with_products
-from hdistill.trainer.checkpoint import LAST, read_tensors
-from hdistill.trainer.compiled import CompiledGradients
-from hdistill.trainer.fit import fit
-from hdistill.trainer.loss import counts_of
-from hdistill.trainer.predict import is_direct
-from hdistill.trainer.references import References
-from hdistill.trainer.settings import FitSettings, ProductMethod
-from hdistill.trainer.step import eager_gradients
+from hdistill.trainer.choices import ProductMethod
+from hdistill.trainer.fitting import compiled
+from hdistill.trainer.fitting.compiled import CompiledGradients
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.loss import counts_of
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.fitting.step import eager_gradients
+from hdistill.trainer.force_field.checkpoint import LAST, read_tensors
+from hdistill.trainer.force_field.predict import is_direct
+from hdistill.trainer.inputs.batch import Batch, Targets, batch_of, targets_of, with_products
+from hdistill.trainer.inputs.references import References
 from hdistill.trainer.students.build import build
-from hdistill.trainer.students.sizes import size_of
+from hdistill.trainer.students.registry import size_of
 from tests.trainer.structures import argon_crystals, argon_samples
 
 CUTOFF = 5.0
@@ -273,7 +274,8 @@ def test_a_compiled_fit_has_the_same_bits_in_another_process(caches: Path, argon
     """Which loads what the first one compiled; so a fit that was stopped goes on with the same bits. The eager one is close."""
     settings = FitSettings(student="painn-small", steps=12, batch_size=4, validate_every=6, compile=True)
     fit(argon, tmp_path / "one", settings, progress=False)
-    call = "import sys; from pathlib import Path; from hdistill.trainer.fit import fit; from hdistill.trainer.settings import "
+    call = "import sys; from pathlib import Path; from hdistill.trainer.fitting.fit import fit; "
+    call += "from hdistill.trainer.fitting.settings import "
     call += f"FitSettings; fit(Path(sys.argv[1]), Path(sys.argv[2]), {settings!r})"
     again = subprocess.run(
         [sys.executable, "-c", call, str(argon), str(tmp_path / "two")], check=True, capture_output=True, text=True

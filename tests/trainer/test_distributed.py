@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from hdistill.data.errors import InputError
-from hdistill.trainer.checkpoint import LAST, read_tensors
-from hdistill.trainer.distributed import Ranks, all_ranks
-from hdistill.trainer.fit import fit, resume
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.fitting.fit import fit, resume
+from hdistill.trainer.fitting.ranks import Ranks, all_ranks
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.force_field.checkpoint import LAST, read_tensors
 
 RECIPE = 'student = "painn-small"\nsteps = 24\nwarmup = 5\nvalidate_every = 10\nbatch_size = 5\ndtype = "float64"\n'
 SAME = FitSettings(student="painn-small", steps=24, warmup=5, validate_every=10, batch_size=5, dtype="float64")

@@ -11,10 +11,10 @@ import pytest
 from ase import Atoms
 
 from hdistill.data.errors import InputError
-from hdistill.trainer.calculator import HDistillCalculator
-from hdistill.trainer.checkpoint import STUDENT
-from hdistill.trainer.domain import DOMAIN, Domain, calibrated, domain_of, fit_domain, load_domain
-from hdistill.trainer.fit import FitResult
+from hdistill.trainer.fitting.fit import FitResult
+from hdistill.trainer.force_field.calculator import HDistillCalculator
+from hdistill.trainer.force_field.checkpoint import STUDENT
+from hdistill.trainer.force_field.domain import DOMAIN, Domain, calibrated, domain_of, fit_domain, load_domain
 from tests.data.samples import write_label_set
 from tests.trainer.structures import argon_samples
 

@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 
 from hdistill.data.errors import InputError
-from hdistill.trainer.dynamics import Limits, Motion, drift_and_excursion, nve, run
+from hdistill.trainer.evaluation.dynamics import Limits, Motion, drift_and_excursion, nve, run
 
 
 class Springs(Calculator):  # type: ignore[misc]

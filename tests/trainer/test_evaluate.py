@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from hdistill.data.errors import InputError
-from hdistill.data.shard import read_samples
+from hdistill.data.format.shard import read_samples
 from hdistill.data.structure import HessianProducts
-from hdistill.trainer import evaluate
-from hdistill.trainer.batch import batch_of
-from hdistill.trainer.checkpoint import load_student
-from hdistill.trainer.evaluate import evaluate_student
-from hdistill.trainer.fit import FitResult
-from hdistill.trainer.predict import predict
+from hdistill.trainer.evaluation import errors as evaluate
+from hdistill.trainer.evaluation.errors import evaluate_student
+from hdistill.trainer.fitting.fit import FitResult
+from hdistill.trainer.force_field.checkpoint import load_student
+from hdistill.trainer.force_field.predict import predict
+from hdistill.trainer.inputs.batch import batch_of
 from tests.data.samples import write_label_set
 from tests.trainer.structures import argon_samples, crystal
 

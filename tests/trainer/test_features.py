@@ -13,22 +13,22 @@ import torch
 from torch import nn
 
 from hdistill.data.errors import InputError
-from hdistill.data.labelset import open_label_set
-from hdistill.data.shard import Sample
-from hdistill.data.stream import in_order
-from hdistill.trainer import fit as fit_module
-from hdistill.trainer.batch import batch_of
-from hdistill.trainer.checkpoint import LAST, STUDENT, read_tensors
-from hdistill.trainer.distributed import Ranks
-from hdistill.trainer.evaluate import evaluate_student
-from hdistill.trainer.feature_loss import feature_gradients, feature_maps
-from hdistill.trainer.features import teacher_features
-from hdistill.trainer.fit import fit
-from hdistill.trainer.predict import predict
-from hdistill.trainer.settings import FitSettings
-from hdistill.trainer.state import TrainState, new_state
-from hdistill.trainer.step import eager_gradients, train_step
-from hdistill.trainer.task import Task, task_of
+from hdistill.data.format.shard import Sample
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.data.labelsets.stream import in_order
+from hdistill.trainer.evaluation.errors import evaluate_student
+from hdistill.trainer.fitting import fit as fit_module
+from hdistill.trainer.fitting.feature_loss import feature_gradients, feature_maps
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.ranks import Ranks
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.fitting.state import TrainState, new_state
+from hdistill.trainer.fitting.step import eager_gradients, train_step
+from hdistill.trainer.fitting.task import Task, task_of
+from hdistill.trainer.force_field.checkpoint import LAST, STUDENT, read_tensors
+from hdistill.trainer.force_field.predict import predict
+from hdistill.trainer.inputs.batch import batch_of
+from hdistill.trainer.inputs.features import teacher_features
 from tests.data.samples import write_label_set
 from tests.trainer.structures import student
 from tests.trainer.test_robust import grid, labelled

@@ -17,13 +17,13 @@ import pytest
 import torch
 
 from hdistill.data.errors import HDistillError, InputError, LabelSetError, PlanMismatch
-from hdistill.trainer import fit as fit_module
-from hdistill.trainer.checkpoint import LAST, STUDENT, load_student, read_tensors
-from hdistill.trainer.domain import DOMAIN
-from hdistill.trainer.evaluate import evaluate_student
-from hdistill.trainer.fit import FitResult, fit, resume
-from hdistill.trainer.settings import FitSettings, settings_from
-from hdistill.trainer.state import learning_rate, new_state
+from hdistill.trainer.evaluation.errors import evaluate_student
+from hdistill.trainer.fitting import fit as fit_module
+from hdistill.trainer.fitting.fit import FitResult, fit, resume
+from hdistill.trainer.fitting.settings import FitSettings, settings_from
+from hdistill.trainer.fitting.state import learning_rate, new_state
+from hdistill.trainer.force_field.checkpoint import LAST, STUDENT, load_student, read_tensors
+from hdistill.trainer.force_field.domain import DOMAIN
 from tests.data.samples import write_label_set
 from tests.trainer.structures import argon_samples, student
 
@@ -119,7 +119,7 @@ def test_ctrl_c_and_resume_give_the_same_bits(
 def test_kill_9_and_resume_give_the_same_bits(argon: Path, tmp_path: Path) -> None:
     """Killed at a random moment of real life: what was logged after the last save is dropped and done again."""
     code = (
-        "import sys, pathlib\nfrom hdistill.trainer import fit as f\nfrom hdistill.trainer.settings import FitSettings\n"
+        "import sys, pathlib\nfrom hdistill.trainer.fitting import fit as f\nfrom hdistill.trainer.fitting.settings import FitSettings\n"
         "f.SAVE_EVERY_S = 0.05\n"
         "f.fit(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), FitSettings(student='painn-small', steps=24, warmup=5,"
         " validate_every=10, batch_size=4), progress=False)"

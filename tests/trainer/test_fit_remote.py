@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hdistill.data.cache import ShardCache
-from hdistill.data.labelset import open_label_set
-from hdistill.trainer import fit as fits
-from hdistill.trainer.evaluate import evaluate_student
-from hdistill.trainer.settings import FitSettings
-from hdistill.trainer.task import BlockCache
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.data.sharing.cache import ShardCache
+from hdistill.trainer.evaluation.errors import evaluate_student
+from hdistill.trainer.fitting import fit as fits
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.fitting.task import BlockCache
 from tests.data.published import label_set, web_server
 
 
@@ -27,7 +27,9 @@ def test_evictions_while_fitting_change_no_loss(
     labels = label_set(tmp_path / "labels", n=60)
     settings = FitSettings(student="painn-small", steps=3, batch_size=4, validate_every=3)
     monkeypatch.setattr(fits, "LOG_EVERY", 1)
-    monkeypatch.setattr("hdistill.trainer.task.BlockCache", lambda: BlockCache(1))  # every block is read from its shard
+    monkeypatch.setattr(
+        "hdistill.trainer.fitting.task.BlockCache", lambda: BlockCache(1)
+    )  # every block is read from its shard
     largest = max(shard.bytes for shard in open_label_set(labels).shards)
     fits.fit(labels, tmp_path / "local", settings, progress=False)
     with web_server(labels) as web:

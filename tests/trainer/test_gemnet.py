@@ -15,10 +15,10 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from hdistill.data.structure import Structure
-from hdistill.trainer.batch import batch_of
-from hdistill.trainer.fit import fit
-from hdistill.trainer.predict import edge_vectors, predict
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.force_field.predict import edge_vectors, predict
+from hdistill.trainer.inputs.batch import batch_of
 from hdistill.trainer.students import gemnet
 from hdistill.trainer.students.build import build
 from hdistill.trainer.students.sizes import SIZES

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from hdistill.data.errors import InputError
-from hdistill.trainer.fit import fit
-from hdistill.trainer.loggers import check_loggers
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.loggers import check_loggers
+from hdistill.trainer.fitting.settings import FitSettings
 
 QUICK = FitSettings(student="painn-small", steps=20, warmup=5, validate_every=10, batch_size=4)
 

@@ -13,19 +13,20 @@ import pytest
 from ase.build import molecule
 
 from hdistill.data.errors import InputError
-from hdistill.trainer.calculator import HDistillCalculator
-from hdistill.trainer.checkpoint import load_student
-from hdistill.trainer.domain import DOMAIN
-from hdistill.trainer.fit import fit
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.force_field.calculator import HDistillCalculator
+from hdistill.trainer.force_field.checkpoint import load_student
+from hdistill.trainer.force_field.domain import DOMAIN
 from hdistill.trainer.students.build import build
-from hdistill.trainer.students.sizes import SIZES, size_of
+from hdistill.trainer.students.registry import size_of
+from hdistill.trainer.students.sizes import SIZES
 from tests.trainer.structures import ELEMENTS, install_example
 
 LOAD = """
 import sys
 from ase.build import molecule
-from hdistill.trainer.calculator import HDistillCalculator
+from hdistill.trainer.force_field.calculator import HDistillCalculator
 before = "pair_student" in sys.modules
 atoms = molecule("H2O")
 atoms.numbers[:] = 18
@@ -36,7 +37,7 @@ print(before, repr(float(atoms.get_potential_energy())), float(abs(atoms.get_for
 HELP = """
 import sys
 from click.testing import CliRunner
-from hdistill.pipelines.cli import main
+from hdistill.pipelines.cli.main import main
 assert CliRunner().invoke(main, ["--help"]).exit_code == 0
 print("torch" in sys.modules, "pair_student" in sys.modules, "importlib.metadata" in sys.modules)
 """

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hdistill.data.errors import InputError
-from hdistill.data.labelset import open_label_set
-from hdistill.trainer.references import References, Statistics, counts_of, fit_references, statistics_of
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.trainer.inputs.references import References, Statistics, counts_of, fit_references, statistics_of
 from tests.data.samples import random_samples, write_label_set
 
 

@@ -13,20 +13,20 @@ from ase.md.verlet import VelocityVerlet
 from scipy.spatial.distance import pdist
 
 from hdistill.data.errors import InputError
-from hdistill.data.labelset import open_label_set
-from hdistill.data.stream import in_order
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.data.labelsets.stream import in_order
 from hdistill.data.structure import Structure
-from hdistill.trainer.batch import batch_of
-from hdistill.trainer.calculator import HDistillCalculator
-from hdistill.trainer.checkpoint import load_student
-from hdistill.trainer.fit import fit
-from hdistill.trainer.neighbors import EdgeCache, nearest_pairs
-from hdistill.trainer.predict import predict
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.force_field.calculator import HDistillCalculator
+from hdistill.trainer.force_field.checkpoint import load_student
+from hdistill.trainer.force_field.predict import predict
+from hdistill.trainer.inputs.batch import batch_of
+from hdistill.trainer.inputs.neighbours import EdgeCache, nearest_pairs
 from hdistill.trainer.students.build import build
 from hdistill.trainer.students.radial import envelope
+from hdistill.trainer.students.registry import size_of
 from hdistill.trainer.students.repulsion import REACH, WithRepulsion, screened_coulomb
-from hdistill.trainer.students.sizes import size_of
 from tests.trainer.structures import saved_student
 
 ELEMENTS = (1, 6, 8, 22, 38)

@@ -14,16 +14,16 @@ import torch
 from ase import Atoms
 
 from hdistill.data.errors import HDistillError, InputError
+from hdistill.data.format.shard import Sample
 from hdistill.data.probes import draw, parse_spec
-from hdistill.data.shard import Sample
 from hdistill.data.structure import Structure
 from hdistill.labeler.teachers.contract import TeacherRequest
 from hdistill.labeler.teachers.lennard_jones import LennardJones
-from hdistill.trainer.calculator import HDistillCalculator
-from hdistill.trainer.checkpoint import LAST, STUDENT, load_student, read_tensors
-from hdistill.trainer.evaluate import evaluate_student
-from hdistill.trainer.fit import FitResult, fit, resume
-from hdistill.trainer.settings import FitSettings
+from hdistill.trainer.evaluation.errors import evaluate_student
+from hdistill.trainer.fitting.fit import FitResult, fit, resume
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.force_field.calculator import HDistillCalculator
+from hdistill.trainer.force_field.checkpoint import LAST, STUDENT, load_student, read_tensors
 from tests.data.samples import write_label_set
 from tests.trainer.structures import argon_samples
 

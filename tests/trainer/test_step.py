@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from hdistill.data.errors import HDistillError
-from hdistill.data.labelset import open_label_set
-from hdistill.data.shard import Sample
-from hdistill.data.stream import in_order
-from hdistill.trainer.distributed import Ranks
-from hdistill.trainer.settings import FitSettings
-from hdistill.trainer.state import TrainState, new_state
-from hdistill.trainer.step import MAX_SKIPPED, eager_gradients, train_step
+from hdistill.data.format.shard import Sample
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.data.labelsets.stream import in_order
+from hdistill.trainer.fitting.ranks import Ranks
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.fitting.state import TrainState, new_state
+from hdistill.trainer.fitting.step import MAX_SKIPPED, eager_gradients, train_step
+from hdistill.trainer.fitting.task import Task, task_of
 from hdistill.trainer.students.build import build
-from hdistill.trainer.students.sizes import size_of
-from hdistill.trainer.task import Task, task_of
+from hdistill.trainer.students.registry import size_of
 
 SETTINGS = FitSettings(student="painn-small", dtype="float64", batch_size=6, products_per_step=2)
 

@@ -15,12 +15,13 @@ from torch import nn
 
 from hdistill.data.errors import InputError
 from hdistill.data.structure import Structure
-from hdistill.trainer.batch import Batch, batch_of
-from hdistill.trainer.calculator import HDistillCalculator
-from hdistill.trainer.checkpoint import load_student
-from hdistill.trainer.predict import Prediction, edge_vectors, is_direct, predict
+from hdistill.trainer.force_field.calculator import HDistillCalculator
+from hdistill.trainer.force_field.checkpoint import load_student
+from hdistill.trainer.force_field.predict import Prediction, edge_vectors, is_direct, predict
+from hdistill.trainer.inputs.batch import Batch, batch_of
 from hdistill.trainer.students.build import build
-from hdistill.trainer.students.sizes import SIZES, StudentSize, size_of
+from hdistill.trainer.students.registry import size_of
+from hdistill.trainer.students.sizes import SIZES, StudentSize
 from tests.trainer.structures import (
     ELEMENTS,
     crystal,

@@ -11,24 +11,24 @@ import pytest
 import torch
 
 from hdistill.data.errors import InputError
-from hdistill.data.labelset import open_label_set
-from hdistill.data.shard import Sample
-from hdistill.data.stream import in_order
-from hdistill.trainer import fit as fit_module
-from hdistill.trainer.batch import batch_of, stress_of, targets_of
-from hdistill.trainer.checkpoint import LAST, load_student, read_tensors
-from hdistill.trainer.distributed import Ranks
-from hdistill.trainer.evaluate import evaluate_student
-from hdistill.trainer.fit import fit
-from hdistill.trainer.loss import counts_of, loss_sums
-from hdistill.trainer.predict import Prediction, predict
-from hdistill.trainer.references import References, Statistics, shifted_references
-from hdistill.trainer.settings import FitSettings
-from hdistill.trainer.state import new_state
-from hdistill.trainer.step import eager_gradients, train_step
+from hdistill.data.format.shard import Sample
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.data.labelsets.stream import in_order
+from hdistill.trainer.evaluation.errors import evaluate_student
+from hdistill.trainer.fitting import fit as fit_module
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.loss import counts_of, loss_sums
+from hdistill.trainer.fitting.ranks import Ranks
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.fitting.state import new_state
+from hdistill.trainer.fitting.step import eager_gradients, train_step
+from hdistill.trainer.fitting.task import task_of
+from hdistill.trainer.force_field.checkpoint import LAST, load_student, read_tensors
+from hdistill.trainer.force_field.predict import Prediction, predict
+from hdistill.trainer.inputs.batch import batch_of, stress_of, targets_of
+from hdistill.trainer.inputs.references import References, Statistics, shifted_references
 from hdistill.trainer.students.build import build
-from hdistill.trainer.students.sizes import size_of
-from hdistill.trainer.task import task_of
+from hdistill.trainer.students.registry import size_of
 from tests.data.samples import write_label_set
 from tests.trainer.structures import argon_crystals, argon_samples, crystal, student
 

@@ -13,7 +13,7 @@ from ase.vibrations import VibrationsData
 from hdistill.data.errors import InputError
 from hdistill.data.hessian import products_by_differences
 from hdistill.data.structure import Directions, HessianProducts, Structure
-from hdistill.trainer.vibrations import frequencies, frequency_error, full_hessian
+from hdistill.trainer.evaluation.vibrations import frequencies, frequency_error, full_hessian
 
 
 def structure_of(atoms: Atoms) -> Structure:

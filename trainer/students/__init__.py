@@ -1,1 +1,11 @@
-"""Students: energies of atoms from elements and edge vectors, in plain torch operations, smooth to third order."""
+"""Students: energies of atoms from elements and edge vectors, in plain torch, smooth to third order.
+
+painn.py gemnet.py moment.py    the architectures
+radial.py        radial functions and cutoffs
+elements.py      elements as indices
+repulsion.py     a fixed wall nearer than atoms ever were
+sizes.py         our own students by name
+registry.py      every student by name
+build.py         makes them
+outside.py       students of installed packages
+"""

@@ -1,12 +1,10 @@
-"""The students by name and size. Light to import: no torch here."""
+"""Our own students by name and size. Light to import: no torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
-
-from hdistill.data.errors import InputError, nearest
 
 
 @dataclass(frozen=True)
@@ -42,35 +40,3 @@ SIZES = {
     "gemnet-dt": StudentSize("gemnet", channels=64, layers=4, cutoff=5.0, basis=8, direct=True),
     "gemnet-dt-small": StudentSize("gemnet", channels=18, layers=4, cutoff=5.0, basis=8, direct=True),
 }
-
-
-def size_of(name: str, repulsion: bool = False) -> StudentSize:
-    """The size of a student, ours or an installed package's, with or without the short-range repulsion.
-
-    Raises InputError: no such student (with the nearest name), its package does not load, or a repulsion for direct forces.
-    """
-    size = SIZES[name] if name in SIZES else _outside(name)
-    if repulsion and size.direct:
-        raise InputError(
-            f"'{name}' says forces itself, so that a repulsion in its energy would move no atom; leave the repulsion out, "
-            "or take a student whose forces are the gradient of its energy."
-        )
-    return replace(size, repulsion=repulsion)
-
-
-def catalogue() -> list[dict[str, Any]]:
-    """Every student by name, with its size: ours, then those of installed packages, whose size is known once they are loaded."""
-    from .outside import offered
-
-    ours = [{"name": name, **size.as_json()} for name, size in SIZES.items()]
-    return ours + [{"name": name, "package": entry.value} for name, entry in offered().items()]
-
-
-def _outside(name: str) -> StudentSize:
-    from .outside import offered, size_of_offered
-
-    others = offered()
-    if name in others:
-        return size_of_offered(others[name])
-    known = (*SIZES, *others)
-    raise InputError(f"There is no student '{name}'; there are {', '.join(known)}.{nearest(name, known)}")

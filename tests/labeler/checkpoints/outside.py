@@ -20,11 +20,11 @@ TEACHER = {"name": "7net-0", "level_of_theory": "PBE", "citation": "Y. Park et a
 
 
 def main(folder: Path) -> None:
-    from hdistill.trainer.checkpoint import StudentCard, save_student
-    from hdistill.trainer.references import References
-    from hdistill.trainer.settings import FitSettings
+    from hdistill.trainer.fitting.settings import FitSettings
+    from hdistill.trainer.force_field.checkpoint import StudentCard, save_student
+    from hdistill.trainer.inputs.references import References
     from hdistill.trainer.students.build import build
-    from hdistill.trainer.students.sizes import size_of
+    from hdistill.trainer.students.registry import size_of
 
     references = References(tuple(ELEMENTS), tuple(ELEMENTS.values()))
     for name, student in (("student", "painn-small"), ("direct", "painn-small-direct")):

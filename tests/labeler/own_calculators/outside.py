@@ -6,7 +6,7 @@ from typing import Any
 
 
 def calculator(model: str, task: str | None, dtype: str, device: str) -> Any:
-    from hdistill.trainer.calculator import HDistillCalculator
+    from hdistill.trainer.force_field.calculator import HDistillCalculator
 
     offer, _, run = model.partition(":")
     assert offer == "student"

@@ -1,0 +1,100 @@
+"""A part of a label set as a label set: what matches an expression, or a reproducible sample of it; stored bytes stay as they are.
+
+Splits are kept, so what was held out stays held out. Memory: one shard, and 24 bytes for each structure that matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, nearest
+from ..format.schema import SPLITS
+from ..format.shard import select
+from ..format.shard_file import read_arrays
+from ..labelsets import provenance
+from ..labelsets.label_set import LabelSet, open_label_set
+from ..labelsets.writer import Facts, Part, facts_of, require_free, sweep, write
+from ..sources.label_sets import bare_samples
+from ..sources.select import order_key, select as matching
+from ..structure import Structure
+from .merge import codec_error
+
+
+def part(
+    path: Path,
+    out: Path,
+    where: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+    check: bool = True,
+) -> dict[str, Any]:
+    """Write the structures that match into the directory `out`; returns its manifest. Killed, it may be run again.
+
+    where: an expression as for `hdistill label`; split: train, val or test; limit: so many of them, by a hash of seed and id,
+    so that a smaller sample is a part of a larger one. Raises InputError where nothing matches, LabelSetError.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit was {limit}; it takes a number of structures, 1 or more.")
+    if split is not None and split not in SPLITS:
+        raise InputError(f"--split was '{split}'; it is {', '.join(SPLITS)}.{nearest(split, SPLITS)}")
+    require_free(out)
+    labels = open_label_set(path, check=check)
+    chosen = choose(labels, where, split, limit, seed)
+    n = sum(len(rows) for rows in chosen)
+    if n == 0:
+        raise InputError(f"No structure of {path} matches; loosen --where or --split.")
+    say(f"{n} of {labels.manifest['counts']['n_structures']} structures match.")
+    wanted = {"where": where, "split": split, "limit": limit, "seed": seed}
+    manifest = write(out, _parts(labels, chosen), _facts(labels, wanted))
+    sweep(out, manifest)
+    return manifest
+
+
+def choose(
+    labels: LabelSet, where: str | None, split: str | None, limit: int | None, seed: int
+) -> list[NDArray[np.int64]]:
+    """The rows of each shard that are taken, ascending."""
+    places: list[tuple[int, int]] = []
+    keys: list[int] = []
+    place = 0, 0
+
+    def structures() -> Iterator[Structure]:
+        nonlocal place
+        for number, shard in enumerate(labels.shards):
+            for row, sample in enumerate(bare_samples(shard.path)):
+                place = number, row
+                if split in (None, sample.split):
+                    yield sample.structure
+
+    for structure in matching(structures(), where):
+        places.append(place)
+        if limit is not None:
+            keys.append(order_key(seed, structure.id))
+    if limit is not None:
+        places = sorted(places[i] for i in np.argsort(np.array(keys, np.uint64), kind="stable")[:limit])
+    found = np.array(places, np.int64).reshape(-1, 2)
+    return [found[found[:, 0] == number, 1] for number in range(len(labels.shards))]
+
+
+def _parts(labels: LabelSet, chosen: list[NDArray[np.int64]]) -> Iterator[Part]:
+    for shard, rows in zip(labels.shards, chosen, strict=True):
+        if len(rows):
+            arrays = select(read_arrays(shard.path)[0], rows)
+            yield Part(arrays, *codec_error(labels.manifest, arrays))
+
+
+def _facts(labels: LabelSet, wanted: dict[str, Any]) -> Facts:
+    return replace(
+        facts_of(labels.manifest),
+        plan=provenance.digest_of({"subset": labels.digest, **wanted}),
+        quarantine=(),
+        history={"made_by": "subset", **wanted, "parents": [provenance.parent(labels)]},
+    )

@@ -1,0 +1,334 @@
+"""Label sets that lie elsewhere: pushed, pulled, and opened for reading through a cache. Wherever they lie, they look the same:
+
+ADDRESS/manifest.json     published last: what it names is there
+ADDRESS/shards/*.h5       named by their contents
+ADDRESS/README.md, croissant.json, publication.json, permission.json    publication.py
+
+Both directions may be killed anywhere; the same command again moves what is missing. A stranger's bytes are hashed before they
+are read as HDF5, and the manifest is checked as that of any label set.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import LabelSetError, LicenceError, RemoteError
+from ..format.manifest import MANIFEST, SHARDS, parse_manifest
+from ..labelsets.label_set import LabelSet, ShardEntry, label_set_of, open_label_set, verify_shard
+from ..labelsets.stream import GROUP_BYTES
+from ..publication.documents import documents
+from ..publication.licences import MAY_BE_PUSHED, Licence, of_manifest
+from ..publication.statement import (
+    MAX_STATED_BYTES,
+    PERMISSION,
+    PUBLICATION,
+    Permission,
+    Publication,
+    as_bytes,
+    parse_permission,
+    parse_publication,
+    read_publication,
+)
+from ..support.progress import progress as progress_bar
+from ..support.publish import publish
+from ..support.strict_json import MAX_BYTES
+from .cache import ShardCache
+from .store import READ_ONLY, Damaged, Missing, Refused, Store, is_address, store
+
+LEFT_AFTER_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a push or a pull did. label_set: digest of the shards; bytes: those that were moved, of all of `total_bytes`."""
+
+    address: str
+    folder: Path
+    label_set: str
+    license: str
+    n_shards: int
+    n_moved: int
+    bytes: int
+    total_bytes: int
+
+
+def push(folder: Path, destination: str, permission_by: str | None = None, progress: bool = True) -> Moved:
+    """Copy a label set to a folder or an address, its manifest last; what is there already is not sent again.
+
+    permission_by: who says to have permission, where the licences do not give it; it is recorded beside the set. Raises
+    LicenceError where they do not and nobody says so, RemoteError, LabelSetError (damaged, or another set is there).
+    """
+    labels = open_label_set(folder)
+    stated = read_publication(labels.path)
+    licence = of_manifest(labels.manifest, stated.stated_licenses)
+    if permission_by is None:
+        _require_licence(licence, folder)
+    place = store(destination)
+    if place.protocol in READ_ONLY:
+        raise RemoteError(
+            f"{destination} can be read and not written; push to s3://, gs://, hf:// or the folder that the web server serves."
+        )
+    manifest = (labels.path / MANIFEST).read_bytes()
+    _require_same_or_older(place, labels)
+    permission = None if permission_by is None else _permission(place, permission_by, labels.digest, licence)
+    n_moved = moved_bytes = 0
+    with _bar(labels, "push", progress) as advance:
+        for shard in labels.shards:
+            name = f"{SHARDS}/{shard.path.name}"
+            if not place.has(name, shard.path, shard.sha256):
+                place.put(name, shard.path)
+                n_moved += 1
+                moved_bytes += shard.bytes
+            advance(shard.bytes)
+    for name, data in _documents(manifest, stated, permission).items():
+        place.write(name, data)
+    place.write(MANIFEST, manifest)
+    return _moved(place, labels, licence, n_moved, moved_bytes)
+
+
+def pull(source: str, folder: Path, progress: bool = True) -> Moved:
+    """Copy a label set from an address into a folder, its manifest last. Every shard is hashed before it gets its name.
+
+    Raises RemoteError, LabelSetError (not a label set, damaged, or the folder holds another one), OSError (disk full).
+    """
+    place = store(source)
+    manifest, labels = _open(place, folder)
+    _require_place(folder, labels)
+    _remove_left(folder / SHARDS)
+    n_moved = moved_bytes = 0
+    with _bar(labels, "pull", progress) as advance:
+        for shard in labels.shards:
+            if _is_whole(shard):
+                advance(shard.bytes)
+            else:
+                _fetch(place, shard, shard.path.name, shard.path, advance)
+                n_moved += 1
+                moved_bytes += shard.bytes
+    stated, permission = _stated(place)
+    for name, data in _documents(manifest, stated, permission).items():
+        publish(folder / name, data, replace=True)
+    publish(folder / MANIFEST, manifest, replace=True)
+    return _moved(place, labels, of_manifest(labels.manifest, stated.stated_licenses), n_moved, moved_bytes)
+
+
+def open_labels(where: Path | str, cache: ShardCache | None = None) -> LabelSet:
+    """The label set in a folder, every byte checked; or the one at an address, whose shards are fetched into the cache, and
+    checked, as they are read. Raises LabelSetError, RemoteError; InputError where a shard is larger than the cache."""
+    from .cache import default_folder
+
+    if not is_address(where):
+        return open_label_set(Path(where))
+    cache = cache or ShardCache(default_folder())
+    place = store(str(where))
+    _, labels = _open(place, cache.folder)
+    shards = []
+    for shard in labels.shards:
+        cache.require_room(shard.bytes)
+        fetch = RemoteShard(place.address, shard.path.name, shard, cache)
+        shards.append(replace(shard, path=cache.path(shard.sha256), fetch=fetch))
+    return replace(labels, shards=tuple(shards), address=place.address)
+
+
+def remarks(labels: LabelSet) -> list[str]:
+    """What to know before reading a remote label set: whether its cache is too small for the order of samples."""
+    fetches = [shard.fetch for shard in labels.shards if isinstance(shard.fetch, RemoteShard)]
+    if not fetches:
+        return []
+    total, largest = (f(shard.bytes for shard in labels.shards) for f in (sum, max))
+    wanted, has = min(total, GROUP_BYTES + 2 * largest), fetches[0].cache.max_bytes
+    if has >= wanted:
+        return []
+    return [
+        f"The cache may have {has} bytes and an epoch reads from {wanted} at a time: shards will be fetched many times. "
+        f"Give --cache-size {-(-wanted // 10**6)}MB, or fetch the set once with `hdistill labels pull`."
+    ]
+
+
+@dataclass(frozen=True)
+class RemoteShard:
+    """Fetches one shard into the cache when it is called; returns its file. Survives pickling: a store is opened where it is used."""
+
+    address: str
+    name: str
+    shard: ShardEntry
+    cache: ShardCache
+
+    def __call__(self) -> Path:
+        def fetch(path: Path) -> None:
+            _fetch(store(self.address), self.shard, self.name, path, lambda _: None)
+
+        return self.cache.hold(self.shard.sha256, self.shard.bytes, fetch)
+
+
+def _open(place: Store, folder: Path) -> tuple[bytes, LabelSet]:
+    """The manifest at a place, checked as any other, and its label set as it would lie in `folder`; nothing is written there."""
+    try:
+        manifest = place.read(MANIFEST, MAX_BYTES)
+    except Missing as error:
+        raise LabelSetError(f"{place.address} is no label set, or not yet: it has no {MANIFEST}.") from error
+    return manifest, label_set_of(parse_manifest(manifest, f"{place.address}/{MANIFEST}"), folder)
+
+
+def _fetch(place: Store, shard: ShardEntry, name: str, path: Path, advance: Callable[[int], None]) -> None:
+    """Download one shard; then, and not before, look into it."""
+    try:
+        place.fetch(f"{SHARDS}/{name}", path, shard.bytes, shard.sha256, advance)
+    except (Damaged, Missing) as error:
+        raise LabelSetError(
+            f"{error} The set at {place.address} is damaged or being replaced; tell its publisher."
+        ) from error
+    try:
+        verify_shard(replace(shard, path=path, fetch=None))
+    except LabelSetError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove what killed downloads left; those of the last hour may be of a pull that is going on."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > LEFT_AFTER_S:
+                path.unlink()
+
+
+def _is_whole(shard: ShardEntry) -> bool:
+    """Whether a shard lies in its folder already."""
+    try:
+        verify_shard(shard)
+    except LabelSetError:
+        return False
+    return True
+
+
+def _require_licence(licence: Licence, folder: Path) -> None:
+    """Raise LicenceError, with what to do, unless the licence lets anybody pass the labels on."""
+    if licence.license_class in MAY_BE_PUSHED:
+        return
+    how = "ask who holds the rights, and with their permission give --i-have-permission, which is recorded"
+    if licence.license_class == "unknown":
+        how = (
+            f"if you know it, state it with `hdistill labels card {folder} --structures-license ID` (or --weights-license ID); "
+            "else push with --i-have-permission, which is recorded"
+        )
+    raise LicenceError(
+        f"{folder} was not pushed: its labels are under '{licence.id}' (class {licence.license_class}), since {licence.why}; {how}."
+    )
+
+
+def _require_same_or_older(place: Store, labels: LabelSet) -> None:
+    """Raise LabelSetError where the place holds a label set that this one does not continue."""
+    try:
+        _, there = _open(place, labels.path)
+    except LabelSetError as error:
+        if isinstance(error.__cause__, Missing):
+            return
+        raise
+    if not _continues(labels.manifest, there.manifest):
+        raise LabelSetError(
+            f"{place.address} holds another label set ({there.digest[:12]}, of {there.manifest['counts']['n_structures']} structures) "
+            "that this one is no later pass of; push to another place, or remove its manifest.json first."
+        )
+
+
+def _require_place(folder: Path, labels: LabelSet) -> None:
+    """Raise LabelSetError where the folder holds something that the label set does not continue."""
+    if folder.exists() and not folder.is_dir():
+        raise LabelSetError(f"{folder} is a file; a directory was wanted.")
+    if (folder / MANIFEST).exists():
+        here = open_label_set(folder, check=False)
+        if not _continues(labels.manifest, here.manifest):
+            raise LabelSetError(f"{folder} holds another label set ({here.digest[:12]}); pull into another directory.")
+    elif (folder / "plan.json").exists():
+        raise LabelSetError(f"{folder} holds a labelling that is not finished; pull into another directory.")
+
+
+def _continues(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether a manifest is of the same plan as another with no pass less, or was merged from that."""
+    try:
+        ((plan, passes), *_) = _lineage(old)
+        return any(plan == other and passes == more[: len(passes)] for other, more in _lineage(new))
+    except (AttributeError, TypeError):  # a history that a stranger made up
+        return False
+
+
+def _lineage(manifest: Mapping[str, Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """Plan and names of the later passes of a manifest, then of what went into it whole: what it was cut out of did not."""
+    history = manifest.get("history")
+    history = history if isinstance(history, Mapping) else {}
+    yield manifest.get("plan"), [done.get("name") for done in history.get("passes", ())]
+    for parent in history.get("parents", ()) if history.get("made_by") != "subset" else ():
+        yield from _lineage(parent)
+
+
+def _permission(place: Store, by: str, digest: str, licence: Licence) -> Permission:
+    """The permission to record: the one that is there, if it is for these labels, so that a push that is repeated changes nothing."""
+    try:
+        there = parse_permission(place.read(PERMISSION, MAX_STATED_BYTES), PERMISSION)
+        if (there.by, there.label_set) == (by, digest):
+            return there
+    except (Missing, Refused, LabelSetError):
+        pass
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return Permission(by, today, digest, licence.license_class)
+
+
+def _stated(place: Store) -> tuple[Publication, Permission | None]:
+    """What the publisher stated at a place."""
+    found = []
+    for name in (PUBLICATION, PERMISSION):
+        try:
+            found.append(place.read(name, MAX_STATED_BYTES))
+        except (Missing, Refused):
+            found.append(b"")
+    stated = parse_publication(found[0], f"{place.address}/{PUBLICATION}") if found[0] else Publication()
+    permission = parse_permission(found[1], f"{place.address}/{PERMISSION}") if found[1] else None
+    return stated, permission
+
+
+def _documents(manifest: bytes, stated: Publication, permission: Permission | None) -> dict[str, bytes]:
+    """All that lies beside a manifest, made from what is known and not copied: a stranger's text is not passed on unread."""
+    files = documents(manifest, stated, permission)
+    if stated != Publication():
+        files[PUBLICATION] = as_bytes(stated)
+    if permission is not None:
+        files[PERMISSION] = as_bytes(permission)
+    return files
+
+
+class _Bytes:
+    """A bar in kB or MB that is told of bytes."""
+
+    def __init__(self, bar: Any, unit: int):
+        self._bar, self._unit = bar, unit
+        self._bytes = self._shown = 0
+
+    def __call__(self, n_bytes: int) -> None:
+        self._bytes += n_bytes
+        whole = self._bytes // self._unit
+        self._bar.advance(whole - self._shown)
+        self._shown = whole
+
+
+@contextmanager
+def _bar(labels: LabelSet, what: str, enabled: bool) -> Iterator[_Bytes]:
+    total = sum(shard.bytes for shard in labels.shards)
+    unit, name = (10**6, "MB") if total >= 10**7 else (10**3, "kB")
+    with progress_bar(total // unit, name, what, enabled) as bar:
+        yield _Bytes(bar, unit)
+
+
+def _moved(place: Store, labels: LabelSet, licence: Licence, n_moved: int, moved_bytes: int) -> Moved:
+    total = sum(shard.bytes for shard in labels.shards)
+    return Moved(place.address, labels.path, labels.digest, licence.id, len(labels.shards), n_moved, moved_bytes, total)
+
+
+def as_json(moved: Moved) -> dict[str, Any]:
+    return asdict(moved) | {"folder": os.fspath(moved.folder)}

@@ -1,0 +1,8 @@
+"""Small things that the other rooms stand on, without any chemistry.
+
+publish.py       files that are complete or absent
+progress.py      bars on a terminal, lines elsewhere
+strict_json.py   JSON within limits
+digest_set.py    a set of hashes, compact
+recent.py        a bounded cache of what was used last
+"""

@@ -1,0 +1,90 @@
+"""JSON from strangers: one object, within limits of size and depth, without what parsers disagree about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import LabelSetError
+
+MAX_DEPTH = 32
+MAX_BYTES = 16 << 20
+MAX_WIDE_BYTES = (
+    1 << 20
+)  # with characters beyond ASCII, which json.dumps escapes: one of them makes a text four times as large
+MAX_VALUES = 1 << 20  # about 100 bytes of memory each; a quarantine of 10^5 structures has as many
+
+
+def read_object(data: bytes, what: str) -> dict[str, Any]:
+    """The JSON object in these bytes.
+
+    Raises LabelSetError: no JSON object in UTF-8, too large, too deep, a key twice, NaN or infinity, a number or text that
+    cannot be stored.
+    """
+    too_large = len(data) > MAX_BYTES or (len(data) > MAX_WIDE_BYTES and not data.isascii())
+    if too_large or (len(data) > MAX_VALUES and _n_separators(data) > MAX_VALUES):
+        raise LabelSetError(f"{what} is larger than it can be; it was refused.")
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        if not isinstance(value, dict):
+            raise ValueError("no object")
+        for leaf in _leaves(value):
+            _check_leaf(leaf)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        said = ascii(str(error))[1:-1]
+        raise LabelSetError(f"{what} is damaged ({said[:200]}); restore it from its origin.") from error
+    return value
+
+
+def read_info(data: bytes) -> dict[str, Any]:
+    """What the source said of one structure; NaN is allowed, as sources say it. Raises LabelSetError."""
+    try:
+        found = json.loads(data.decode()) if data else {}
+    except (ValueError, RecursionError) as error:
+        raise LabelSetError(f"A shard's info_text is no JSON ({error}); restore the shard from its origin.") from error
+    if not isinstance(found, dict):
+        raise LabelSetError("A shard's info_text holds what is no JSON object; restore the shard from its origin.")
+    return found
+
+
+def _n_separators(data: bytes) -> int:
+    """How many values there are at most, without building any."""
+    return sum(map(data.count, (b"[", b"{", b",", b":")))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _leaves(value: dict[str, Any]) -> Iterator[Any]:
+    """Keys, and values that are no containers, at any depth."""
+    waiting: list[tuple[Any, int]] = [(value, 1)]
+    while waiting:
+        container, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError("it is nested too deeply")
+        if isinstance(container, dict):
+            yield from container
+            container = container.values()
+        for item in container:
+            if isinstance(item, dict | list):
+                waiting.append((item, depth + 1))
+            else:
+                yield item
+
+
+def _check_leaf(leaf: Any) -> None:
+    if isinstance(leaf, str):
+        leaf.encode()  # half of a surrogate pair cannot be written anywhere
+    elif isinstance(leaf, float) and leaf - leaf != 0:
+        raise ValueError("a number is too large")
+    elif isinstance(leaf, int) and abs(leaf) >= 1 << 63:
+        raise ValueError("a whole number is too large")

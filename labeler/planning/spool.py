@@ -1,0 +1,301 @@
+"""The selected structures on disk, so that a worker reads the ones of its chunk and nothing else.
+
+    spool/structures-<sha16>.bin    one wire message per structure, as the source gave them, in the order of the plan;
+                                    then the index, a RECORD for each of them
+
+The order is by a hash of (seed, structure id): shuffled, so that neighbours in a shard are not neighbours in the source, and the
+same whatever the order of the input, as are all bytes. A chunk is one piece of the file. The name says what is in it: two
+labelers with different wishes never take one another's file for their own.
+
+Written by a distribution sort: the stream goes, structure by structure, into N_BUCKETS parts of a file without a name, by the
+first bits of the hash; then one part after the other is sorted in memory. That costs the disk twice the spool for a while, and
+memory for one part, for the ids and for the groups: some 40 bytes for each structure, whatever its size.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import struct
+import tempfile
+import uuid
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hdistill.data.format.schema import SPLITS
+from hdistill.data.labelsets.split import Fractions, Splitter, group_key, position
+from hdistill.data.sources.select import order_key
+from hdistill.data.structure import Structure
+from hdistill.data.support.publish import sha256_of
+
+from ..process import wire
+from ..process.batching import about_edges
+
+RECORD = np.dtype([("start", "<i8"), ("length", "<i8"), ("n_atoms", "<i4"), ("n_edges", "<i8"), ("split", "u1")])
+N_BUCKETS = 256
+BLOCK = 128 << 10  # bytes of a bucket that are written at a time
+STALE_S = (
+    600.0  # a temporary that was not written for so long, and that nobody has locked, is of a labeler that was killed
+)
+
+# What is known of a structure while it is sorted; `elements` has bit Z set where the structure has the element Z.
+_HEAD = np.dtype(
+    [
+        ("key", "<u8"),
+        ("id", "V16"),
+        ("group", "V16"),
+        ("group_position", "<f8"),
+        ("own_position", "<f8"),
+        ("length", "<i4"),
+        ("n_atoms", "<i4"),
+        ("n_edges", "<i8"),
+        ("elements", "u1", (16,)),
+    ]
+)
+_PACKED = struct.Struct("<Q16s16sddiiq16s")
+
+
+@dataclass(frozen=True)
+class Spool:
+    """What was written: counts, and the hash of the file, by which a plan knows its own spool."""
+
+    n_structures: int
+    n_atoms: int
+    elements: dict[int, int]  # structures that have each element
+    n_groups: int
+    splits: dict[str, int]  # structures in each split
+    split_by: str  # group, or structure where there are too few groups
+    warnings: list[str]  # of the splitting
+    sha256: str
+
+
+def write(
+    structures: Iterable[Structure], folder: Path, seed: int, fractions: Fractions, limit: int | None = None
+) -> tuple[Spool, NDArray[np.int64]]:
+    """Write a stream of distinct structures, or the first `limit` of them in the order of the plan.
+
+    Returns the summary and about how many pairs each structure has, (S,) in the order of the plan. Safe to run twice at once.
+    Raises OSError; a process that is killed leaves nothing behind, or in the last minutes a temporary that the next one removes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_stale(folder)
+    with tempfile.TemporaryFile(dir=folder) as sorting, tempfile.TemporaryFile(dir=folder) as heads:
+        buckets = _distribute(structures, sorting, seed, limit)
+        splitter = Splitter(fractions)
+        with _temporary(folder) as (name, target):
+            digest = hashlib.sha256()
+            edges = []
+            left = limit
+            for bucket in buckets:
+                known, records = bucket.sorted(sorting, left)
+                for record in records:
+                    target.write(record)
+                    digest.update(record)
+                heads.write(known.tobytes())
+                splitter.add(_rows(known["group"]), known["group_position"], known["own_position"])
+                edges.append(known["n_edges"].astype(np.int64))  # a view would keep all that is known
+                left = None if left is None else left - len(known)
+            spool = _write_index(heads, target, digest, splitter)
+            target.flush()
+            os.fsync(target.fileno())
+            if not is_intact(folder, spool):
+                os.replace(name, path_of(folder, spool))
+    return spool, np.concatenate(edges)
+
+
+def read(folder: Path, spool: Spool, start: int, stop: int) -> list[tuple[Structure, str]]:
+    """Structures start:stop in the order of the plan, each with its split."""
+    with open(path_of(folder, spool), "rb") as stream:
+        stream.seek((start - spool.n_structures) * RECORD.itemsize, os.SEEK_END)
+        index = np.frombuffer(stream.read((stop - start) * RECORD.itemsize), RECORD)
+        if len(index) == 0:
+            return []
+        stream.seek(int(index["start"][0]))
+        return [(wire.unpack_structures(*wire.decode(stream.read))[0], SPLITS[row["split"]]) for row in index]
+
+
+def is_intact(folder: Path, spool: Spool) -> bool:
+    """Whether the spool is there and holds what the plan says."""
+    path = path_of(folder, spool)
+    return path.exists() and sha256_of(path) == spool.sha256
+
+
+def path_of(folder: Path, spool: Spool) -> Path:
+    return folder / f"structures-{spool.sha256[:16]}.bin"
+
+
+class _Bucket:
+    """A part of the structures: blocks of bytes in the file that all buckets share, and what is not written there yet."""
+
+    def __init__(self) -> None:
+        self.waiting = bytearray()
+        self.blocks: list[tuple[int, int]] = []
+
+    def add(self, data: bytes, file: IO[bytes]) -> None:
+        self.waiting += data
+        if len(self.waiting) >= BLOCK:
+            self.blocks.append((file.tell(), len(self.waiting)))
+            file.write(self.waiting)
+            self.waiting = bytearray()
+
+    def sorted(self, file: IO[bytes], limit: int | None) -> tuple[NDArray[Any], Iterator[memoryview]]:
+        """What is known of the bucket's structures, (S,) _HEAD, and the record of each, in the order of the plan."""
+        data = bytearray()
+        for start, length in self.blocks:
+            file.seek(start)
+            data += file.read(length)
+        data += self.waiting
+        self.blocks, self.waiting = [], bytearray()
+        places, at = [], 0
+        while at < len(data):
+            places.append(at)
+            at += _HEAD.itemsize + int.from_bytes(data[at + _LENGTH : at + _LENGTH + 4], "little")
+        known = np.frombuffer(b"".join([data[p : p + _HEAD.itemsize] for p in places]), _HEAD)
+        # The id decides where two hashes are equal; as bytes, for numpy would drop its trailing zeros.
+        ids = np.frombuffer(known["id"].tobytes(), ">u8").reshape(-1, 2)
+        order = np.lexsort((ids[:, 1], ids[:, 0], known["key"]))[:limit]
+        known, view = known[order], memoryview(data)
+        begins = np.array(places, np.int64)[order] + _HEAD.itemsize
+        ends = begins + known["length"]
+        return known, (view[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True))
+
+
+_LENGTH = _HEAD.fields["length"][1]  # type: ignore[index]  # where the length is in a head
+
+
+def _distribute(structures: Iterable[Structure], file: IO[bytes], seed: int, limit: int | None) -> list[_Bucket]:
+    """Every structure into its bucket, in ascending order of their keys; with a limit, those that may be within it."""
+    buckets = [_Bucket() for _ in range(N_BUCKETS)]
+    is_wanted = _smallest(limit)
+    for structure in structures:
+        key = order_key(seed, structure.id)
+        if not is_wanted(key):
+            continue
+        record = wire.encode(*wire.pack_structures([structure]))
+        head = _PACKED.pack(
+            key,
+            bytes.fromhex(structure.id),
+            group_key(structure.group),
+            position(structure.group, seed),
+            position(structure.id, seed),
+            len(record),
+            structure.n_atoms,
+            about_edges(structure),
+            _elements(structure),
+        )
+        buckets[key * N_BUCKETS >> 64].add(head + record, file)
+    return buckets
+
+
+def _smallest(limit: int | None) -> Callable[[int], bool]:
+    """Tells of each key whether it may be among the `limit` smallest of all; holds up to twice as many keys."""
+    if limit is None:
+        return lambda key: True
+    kept = array("Q")
+    largest = 2**64
+
+    def is_wanted(key: int) -> bool:
+        nonlocal kept, largest
+        if key > largest:
+            return False
+        kept.append(key)
+        if len(kept) == 2 * limit:
+            smallest = np.partition(np.frombuffer(kept, np.uint64), limit - 1)[:limit]
+            kept, largest = array("Q", smallest.tobytes()), int(smallest[-1])
+        return True
+
+    return is_wanted
+
+
+def _elements(structure: Structure) -> bytes:
+    bits = 0
+    for number in set(structure.numbers.tolist()):
+        bits |= 1 << number
+    return bits.to_bytes(16, "little")
+
+
+def _write_index(heads: IO[bytes], target: IO[bytes], digest: Any, splitter: Splitter) -> Spool:
+    """The index behind the records; heads are those of all structures, in the order of the plan."""
+    decision = splitter.decide()
+    splits = np.zeros(len(SPLITS), np.int64)
+    elements = np.zeros(128, np.int64)
+    n_structures = n_atoms = end = 0
+    heads.seek(0)
+    while block := heads.read(_HEAD.itemsize << 12):
+        known = np.frombuffer(block, _HEAD)
+        index = np.zeros(len(known), RECORD)
+        ends = end + np.cumsum(known["length"], dtype=np.int64)
+        index["start"], end = ends - known["length"], int(ends[-1])
+        for name in ("length", "n_atoms", "n_edges"):
+            index[name] = known[name]
+        index["split"] = decision.splits(known["group_position"], known["own_position"])
+        target.write(index.tobytes())
+        digest.update(index.tobytes())
+        n_structures += len(index)
+        n_atoms += int(index["n_atoms"].sum(dtype=np.int64))
+        splits += np.bincount(index["split"], minlength=len(SPLITS))
+        elements += np.unpackbits(known["elements"], axis=1, bitorder="little").sum(axis=0, dtype=np.int64)
+    return Spool(
+        n_structures=n_structures,
+        n_atoms=n_atoms,
+        elements={z: n for z, n in enumerate(elements.tolist()) if n},
+        n_groups=decision.n_groups,
+        splits=dict(zip(SPLITS, splits.tolist(), strict=True)),
+        split_by=decision.unit,
+        warnings=list(decision.warnings),
+        sha256=digest.hexdigest(),
+    )
+
+
+def _rows(keys: NDArray[Any]) -> list[bytes]:
+    """Each of some keys of 16 bytes."""
+    data = keys.tobytes()
+    return [data[at : at + 16] for at in range(0, len(data), 16)]
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A new hidden file, locked while it is written; removed at the end unless it was given another name."""
+    name = folder / f".structures.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(name, "xb") as stream:
+            _lock(stream, fcntl.LOCK_EX)
+            yield name, stream
+    finally:
+        name.unlink(missing_ok=True)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove temporaries of labelers that were killed, and no others.
+
+    The lock of a dead process is gone, but a file system may not show locks to other machines; so the file must be old, too, by
+    the clock of the file system, for the clocks of two machines differ. One that is written is never old.
+    """
+    with tempfile.TemporaryFile(dir=folder) as fresh:
+        now = os.fstat(fresh.fileno()).st_mtime
+    for path in folder.glob(".structures.*.tmp"):
+        try:
+            with open(path, "rb") as stream:
+                if now - os.fstat(stream.fileno()).st_mtime > STALE_S and _lock(stream, fcntl.LOCK_SH):
+                    path.unlink(missing_ok=True)
+        except OSError:  # gone meanwhile, or somebody else's: it does no harm
+            continue
+
+
+def _lock(stream: IO[bytes], how: int) -> bool:
+    """Lock a file; False if somebody else has. A file system without locks has none to respect."""
+    try:
+        fcntl.flock(stream, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

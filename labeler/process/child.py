@@ -1,0 +1,161 @@
+"""The child side: runs in the teacher's own interpreter, loads the teacher once and answers batches until its input ends.
+
+Started as a script, `TEACHER_PYTHON child.py`, so that hdistill need not be installed beside the teacher: only numpy, torch,
+ase and the teacher's package must be there. Whatever a teacher prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import time
+import types
+from typing import Any, BinaryIO
+
+PARENT_POLL_S = 1.0
+
+
+def make_hdistill_importable() -> None:
+    """Give this interpreter the package `hdistill` from the folder above this file: the parent's own version."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    # Python put this script's folder first: `import run` or `import plan` must not find the labeler's own files.
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]
+    package = types.ModuleType("hdistill")
+    package.__path__ = [os.path.dirname(os.path.dirname(here))]
+    sys.modules["hdistill"] = package
+
+
+def _leave_with_parent() -> None:
+    """End this process when its parent is gone, so that a killed labeler leaves no orphan at work."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _limit_memory(n_bytes: int) -> None:
+    """An allocation beyond n_bytes fails, as an exception that can be answered, before the kernel kills somebody."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = n_bytes if hard == resource.RLIM_INFINITY else min(n_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+
+
+def _peak_bytes(device: str) -> int:
+    """The most memory this process has had: of the GPU, else of the machine."""
+    import resource
+
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        with open("/proc/self/status") as status:  # Linux; its ru_maxrss begins with what the parent had at the fork
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _device_bytes(device: str) -> int | None:
+    """Memory of the GPU, None for a CPU."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Memory and nothing else: any other error must be seen, not retried with half a batch."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, for CUDA
+        return True
+    said = ("can't allocate memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "std::bad_alloc")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """An exception as an answer: why, in one of three words, and its text."""
+    from hdistill.data.errors import HDistillError
+
+    text = str(error) or type(error).__name__
+    if _is_out_of_memory(error):
+        if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        return {"failed": "out of memory", "text": text.splitlines()[0]}
+    if isinstance(error, HDistillError):
+        return {"failed": "refused", "text": text}
+    return {"failed": "exception", "text": f"{type(error).__name__}: {text}"}
+
+
+def _be_deterministic() -> None:
+    """On a GPU, sums over edges use atomics in random order unless told otherwise; labels must not depend on luck."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    """Load the teacher that the first message asks for, then answer {"op": "label"} messages until end of file."""
+    from ..teachers.contract import TeacherRequest
+    from . import wire
+
+    def read(n: int) -> bytes:
+        data = incoming.read(n)
+        if len(data) < n:
+            raise EOFError
+        return data
+
+    def answer(header: dict[str, Any], arrays: wire.Arrays | None = None) -> None:
+        outgoing.write(wire.encode(header, arrays))
+        outgoing.flush()
+
+    try:
+        header, _ = wire.decode(read)
+        try:
+            request = TeacherRequest(**header["request"])
+            if header["memory_bytes"] is not None and request.device == "cpu":  # CUDA maps far more than it uses
+                _limit_memory(header["memory_bytes"])
+            if request.device != "cpu":
+                _be_deterministic()
+            teacher = importlib.import_module(f"hdistill.labeler.teachers.{request.family}").load(request)
+        except Exception as error:
+            answer(_failure(error))
+            return
+        about = {"peak_bytes": _peak_bytes(request.device), "device_bytes": _device_bytes(request.device)}
+        answer({"info": teacher.info.as_json(), **about})
+        while True:
+            header, arrays = wire.decode(read)
+            try:
+                structures = wire.unpack_structures(header, arrays)
+                directions = wire.unpack_directions(header, arrays)
+                header, arrays = wire.pack_labels(teacher.label(structures, directions))
+                seen = {"conservative": teacher.info.conservative, "peak_bytes": _peak_bytes(request.device)}
+                answer({**header, **seen}, arrays)
+            except (Exception, SystemExit) as error:
+                answer(_failure(error))
+    except EOFError:
+        return
+
+
+def main() -> None:
+    _leave_with_parent()
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a teacher that prints must not write into the protocol
+    make_hdistill_importable()
+    serve(sys.stdin.buffer, outgoing)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""The command line, one file a command group.
+
+main.py          hdistill label, fit, evaluate, ...
+labels.py        hdistill labels ...
+share.py         hdistill labels card, push, pull
+clusters.py      hdistill clusters ...
+md.py            hdistill md
+command.py       what all commands share: errors in one sentence, exit codes
+"""

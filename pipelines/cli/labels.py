@@ -1,0 +1,179 @@
+"""`hdistill labels ...`: look at a label set, check it, put sets together and take them apart, in and out of other formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .command import EXIT_STOPPED, JSON, PATH, Commands, of_strangers, print_result, say
+from .share import COMMANDS
+
+
+@click.group(cls=Commands)
+def labels() -> None:
+    """Look at a label set, check it, share it, merge, cut, export and import."""
+
+
+for _command in COMMANDS:
+    labels.add_command(_command)
+
+
+@labels.command()
+@click.argument("folder", type=PATH)
+@JSON
+def info(folder: Path, as_json: bool) -> None:
+    """Counts, teacher, Hessian labels and size of a label set."""
+    from hdistill.data.labelsets.label_set import info as read_info
+
+    from ..report.tables import label_set_table
+
+    print_result(read_info(folder), as_json, of_strangers(label_set_table))
+
+
+@labels.command()
+@click.argument("folder", type=PATH)
+def verify(folder: Path) -> None:
+    """Check every byte, every schema rule and every structure's id; exit code 0 only if all is well."""
+    from hdistill.data.labelsets.label_set import verify as verify_all
+
+    verified = verify_all(folder)
+    click.echo(f"{folder}: {len(verified.shards)} shards, every byte as the manifest says.")
+
+
+@labels.command()
+@click.argument("folder", type=PATH)
+@JSON
+def quarantine(folder: Path, as_json: bool) -> None:
+    """The structures that could not be labelled, with reasons."""
+    from hdistill.data.labelsets.label_set import read_manifest
+
+    from ..report.tables import quarantine_table
+
+    print_result(read_manifest(folder).get("quarantine", []), as_json, of_strangers(quarantine_table))
+
+
+OUT = click.option("-o", "--out", required=True, type=PATH, metavar="DIR", help="The new label set.")
+SPLIT = click.option("--split", metavar="NAME", help="train, val or test alone.")
+
+
+@labels.command()
+@click.argument("folders", nargs=-1, required=True, type=PATH)
+@OUT
+@JSON
+def merge(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Put label sets of one teacher and the same settings together; each structure is taken once.
+
+    \b
+      hdistill labels merge monday/ tuesday/ -o labels/
+
+    Labels that contradict each other are refused by the structure's name. A group that is in different splits goes where it is
+    held out most: test before val before train.
+    """
+    from hdistill.data.convert.merge import merge as run_merge
+
+    _print_made(out, run_merge(folders, out, say), as_json)
+
+
+@labels.command()
+@click.argument("folder", type=PATH)
+@OUT
+@click.option("--where", metavar="EXPR", help="Select, e.g. \"{'H','C','N','O'} >= elements and n_atoms <= 16\".")
+@SPLIT
+@click.option("--limit", type=int, metavar="N", help="A reproducible sample of N structures.")
+@click.option("--seed", default=0, show_default=True, help="Of the sample.")
+@JSON
+def subset(folder: Path, out: Path, as_json: bool, **chosen: Any) -> None:
+    """Take a part of a label set; labels stay as they are stored.
+
+    \b
+      hdistill labels subset labels/ -o small/ --where "n_atoms <= 16" --limit 1000
+    """
+    from hdistill.data.convert.cut import part
+
+    _print_made(out, part(folder, out, say=say, **chosen), as_json)
+
+
+@labels.command()
+@click.argument("folder", type=PATH)
+@click.option("--to", required=True, metavar="FORMAT", help="extxyz, ase-db or parquet.")
+@click.option("-o", "--out", required=True, type=PATH, metavar="FILE", help="The file; it must not exist.")
+@SPLIT
+@JSON
+def export(folder: Path, to: str, out: Path, split: str | None, as_json: bool) -> None:
+    """Write a label set as one file that other programs read, Hessian products included.
+
+    \b
+      hdistill labels export labels/ --to extxyz -o labels.xyz
+      hdistill labels export labels/ --to parquet -o test.parquet --split test
+    """
+    from hdistill.data.convert.exporting import export as run_export
+
+    from ..report.tables import export_summary
+
+    print_result(run_export(folder, to, out, split), as_json, export_summary)
+
+
+@labels.command("import")
+@click.argument("file", type=PATH)
+@OUT
+@click.option("--hessian", default="probes:4", show_default=True, metavar="SPEC", help="probes:K, rows:K or full.")
+@click.option("--units", metavar="E/L", help="Of the labels: eV/A, hartree/bohr, hartree/A, kcal/mol/A.")
+@click.option("--length", metavar="L", help="Of positions in HDF5 and npz: A (default), bohr or nm.")
+@click.option("--negate", is_flag=True, help="The file's Hessians have the sign of dF/dR.")
+@click.option(
+    "--codec", type=click.Choice(["compact", "exact"]), default="compact", show_default=True, help="Of the products."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the probes and the splits.")
+@click.option("--splits", default="0.8,0.1,0.1", show_default=True, metavar="A,B,C", help="Train, val, test; by group.")
+@click.option("--level-of-theory", default="", metavar="TEXT", help="Of the data, such as wB97X/6-31G(d).")
+@click.option("--licence", default="unknown", metavar="ID", help="Of the data, as an SPDX id.")
+@click.option("--citation", default="", metavar="TEXT", help="What to cite.")
+@click.option("--group-key", metavar="KEY", help="Key of the molecule's name in extended XYZ, the unit of splits.")
+@JSON
+def import_(file: Path, out: Path, as_json: bool, **stated: Any) -> None:
+    """Make a label set of published energies, forces and full Hessians: extended XYZ, HDF5 or npz.
+
+    \b
+      hdistill labels import dft.xyz -o labels/ --units eV/A \\
+          --level-of-theory "wB97X/6-31G(d)" --licence CC-BY-4.0
+
+    Each Hessian is checked: symmetry, translations, sign. What fails is in quarantine, with a reason.
+    """
+    from hdistill.data.convert.importing import ImportSettings, import_file
+
+    _print_made(out, import_file(file, out, ImportSettings(**stated), say), as_json)
+
+
+@labels.command()
+@click.argument("folder", type=PATH)
+@click.option("--n", "n", default=20, show_default=True, metavar="N", help="Random structures to label anew.")
+@click.option("--seed", default=0, show_default=True, help="Of their choice.")
+@click.option("--teacher", metavar="NAME", help="Where it is not called as in the manifest: a checkpoint's path.")
+@click.option("--teacher-python", type=PATH, metavar="PATH", help="The interpreter that has the teacher.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option("--threads", default=1, show_default=True, help="CPU threads of the teacher.")
+@JSON
+def audit(folder: Path, as_json: bool, **chosen: Any) -> None:
+    """Label random structures anew with the set's teacher and compare; exit code 0 only if all agree.
+
+    \b
+      hdistill labels audit labels/ --n 50
+    """
+    from hdistill.labeler.audit import AuditSettings, audit as run_audit
+
+    from ..report.tables import audit_table
+
+    result = run_audit(folder, AuditSettings(**chosen), say)
+    print_result(result, as_json, audit_table)
+    if not result["agrees"]:
+        raise click.exceptions.Exit(EXIT_STOPPED)
+
+
+def _print_made(out: Path, manifest: dict[str, Any], as_json: bool) -> None:
+    from ..report.tables import made_summary
+
+    counts = {key: manifest["counts"][key] for key in ("n_structures", "n_atoms", "n_groups", "n_quarantined")}
+    made = {"path": str(out), **counts, "n_products": manifest["hessian"]["n_products"], "splits": manifest["splits"]}
+    print_result(made, as_json, made_summary)

@@ -1,0 +1,273 @@
+"""Results as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+WORST_GROUPS = 10
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns, as wide as they need to be."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def size(n_bytes: float) -> str:
+    """Bytes for people: 1.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 3 min, 2.5 h."""
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.3g} {unit}"
+    return f"{seconds / 86400:.3g} days"
+
+
+def label_summary(result: dict[str, Any]) -> str:
+    return (
+        f"{result['path']}: {result['n_structures']} structures, {result['n_atoms']} atoms, "
+        f"{result['n_quarantined']} in quarantine, {duration(result['seconds'])}."
+    )
+
+
+def part_summary(result: dict[str, Any]) -> str:
+    """What one part of a job array did, and what is to be done next."""
+    if result["part"].startswith("0/"):
+        left = result["n_missing_elsewhere"]
+        return f"{result['path']}: the plan stands, {left} chunks are to be labelled; {duration(result['seconds'])}."
+    done = result["n_chunks"] - result["n_missing"]
+    said = f"{result['path']}: part {result['part']}, {done} of {result['n_chunks']} chunks, {duration(result['seconds'])}."
+    if result["n_missing"] + result["n_missing_elsewhere"] == 0:
+        return f"{said} All parts are done: run the same command without --part to finish the label set."
+    return f"{said} {result['n_missing_elsewhere']} chunks of other parts are missing still."
+
+
+def label_set_table(info: dict[str, Any]) -> str:
+    """What `hdistill labels info` shows."""
+    teacher, hessian = info["teacher"], info["hessian"]
+    per = hessian["per_structure"]
+    computed = hessian.get("n_computed") or hessian["n_products"]
+    rows = [
+        ("structures", f"{info['n_structures']} ({info['n_atoms']} atoms, {info['n_groups']} groups)"),
+        ("in quarantine", str(info["n_quarantined"])),
+        ("splits", ", ".join(f"{name} {n}" for name, n in info["splits"].items())),
+        ("elements", " ".join(_symbol(int(z)) for z in info["elements"])),
+        ("teacher", f"{teacher['name']}{' / ' + teacher['task'] if teacher['task'] else ''}, {teacher['dtype']}"),
+        ("level of theory", teacher["level_of_theory"]),
+        ("weights", f"sha256 {teacher['weights_sha256'] or '-'}, {info['licenses']['weights']}"),
+        ("forces", "-dE/dR" if teacher["conservative"] else "predicted directly; Hessian rows are of -dF/dR"),
+        (
+            "Hessian",
+            f"{hessian['kind']}{f', {per} per structure' if per else ''}; {hessian['n_products']} products"
+            + (f", {computed} of them computed, the others by symmetry" if computed != hessian["n_products"] else ""),
+        ),
+    ]
+    if hessian["n_products"]:
+        error = f"relative error {hessian['codec_error_mean']:.1e} (at most {hessian['codec_error_max']:.1e})"
+        rows.append(("codec", f"{hessian['codec']}, {hessian['bytes_per_element']:.2f} bytes per element, {error}"))
+    found = info["preflight"]["product_difference_error"]
+    if found is not None:
+        rows.append(("pre-flight", f"product against differences {found:.1e} in {info['preflight']['dtype']}"))
+    rows += [
+        ("licence of structures", info["licenses"]["structures"]),
+        ("licence of labels", info["licenses"].get("labels", "unknown")),
+        ("size", f"{size(info['bytes'])} in {info['n_shards']} shard{'s' if info['n_shards'] != 1 else ''}"),
+        *_history_rows(info["history"]),
+        ("plan", info["plan"]),
+    ]
+    return table(("label set", ""), rows)
+
+
+def _history_rows(history: dict[str, Any]) -> list[tuple[str, str]]:
+    """How a set was made, when it was not by one labelling run: its parents and passes."""
+    rows = [("made by", history["made_by"])] if "made_by" in history else []
+    for parent in history.get("parents", ()):
+        names = ", ".join(parent["subset"].get("names", ()))
+        rows.append(
+            ("parent", f"{parent['counts']['n_structures']} structures of {names}, digest {parent['digest'][:12]}")
+        )
+    rows += [("differing", noted) for noted in history.get("noted", ())]
+    for record in history.get("passes", ()):
+        if "add" in record:
+            first, last = record["products"]
+            rows.append(("added", f"products {first + 1} to {last} of each structure"))
+        else:
+            rows.append(("extended", f"{record['n_structures']} structures of {', '.join(record['extend']['names'])}"))
+    return rows
+
+
+def made_summary(made: dict[str, Any]) -> str:
+    """What merge, subset and import say of the new set."""
+    splits = ", ".join(f"{name} {n}" for name, n in made["splits"]["n_structures"].items())
+    return (
+        f"{made['path']}: {made['n_structures']} structures, {made['n_products']} Hessian products ({splits}), "
+        f"{made['n_quarantined']} in quarantine."
+    )
+
+
+def export_summary(made: dict[str, Any]) -> str:
+    return f"{made['path']}: {made['n_structures']} structures as {made['format']}, {size(made['bytes'])}."
+
+
+def audit_table(result: dict[str, Any]) -> str:
+    """What `hdistill labels audit` shows: each quantity with its worst structure."""
+    rows = [
+        (
+            name,
+            f"{row['n'] - row['n_outside']} of {row['n']}",
+            f"{row['worst']:.3g}",
+            f"{row['allowed']:.3g}",
+            row["unit"],
+            f"{row['id']} ({row['group']})",
+        )
+        for name, row in result["quantities"].items()
+    ]
+    shown = table(("quantity", "agree", "worst", "allowed", "unit", "worst structure"), rows)
+    failed = [f"{row['id']}: {row['reason']}, {row['text']}" for row in result["failures"]]
+    verdict = f"All {result['n']} structures agree with {result['teacher']}."
+    if not result["agrees"]:
+        verdict = f"The set does not hold what {result['teacher']} says; do not trust it."
+    return "\n".join([shown, *failed, verdict])
+
+
+def quarantine_table(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "No structure is in quarantine."
+    return table(("structure", "reason", "text"), [(row["id"], row["reason"], row["text"]) for row in rows])
+
+
+def teacher_rows() -> list[dict[str, Any]]:
+    """Every known teacher with its family's interpreter, or the command that installs it."""
+    from hdistill.labeler.teachers import environments, registry as catalogue
+
+    where = {family: environments.find(family) for family in catalogue.FAMILIES}
+    return [
+        {
+            **asdict(entry),
+            "python": str(where[entry.family]) if where[entry.family] else None,
+            "install": None if where[entry.family] else f"hdistill teachers install {entry.family}",
+        }
+        for entry in catalogue.ENTRIES.values()
+    ]
+
+
+def teacher_table(rows: list[dict[str, Any]]) -> str:
+    shown = [
+        (
+            row["name"],
+            row["family"],
+            row["elements"],
+            row["license_class"],
+            row["task"],
+            row["python"] or row["install"],
+        )
+        for row in rows
+    ]
+    header = ("teacher", "family", "elements", "licence", "tasks", "installed in, or install with")
+    more = "Also: mace-mp:SIZE, mace-off:SIZE, a MACE .model file, a fairchem .pt file, ase:module.Class."
+    return table(header, shown) + "\n" + more
+
+
+def subset_table(rows: list[dict[str, Any]]) -> str:
+    shown = [
+        (
+            row["name"],
+            "-" if row["n_structures"] is None else str(row["n_structures"]),
+            "--data PATH" if row["needs_data"] and row["name"] != "FILE" else "",
+            row["license"],
+            row["what"],
+        )
+        for row in rows
+    ]
+    return table(("subset", "structures", "needs", "licence", "what"), shown)
+
+
+def student_table(rows: list[dict[str, Any]]) -> str:
+    """What `hdistill students` shows."""
+    shown = []
+    for row in rows:
+        if "cutoff" not in row:
+            shown.append((row["name"], "", "", "", "", f"of {row['package']}"))
+            continue
+        shown.append(
+            (
+                row["name"],
+                f"{row['cutoff']:g}",
+                str(row["layers"]),
+                str(row["channels"]),
+                "direct" if row["direct"] else "gradient",
+                row["architecture"],
+            )
+        )
+    return table(("student", "cutoff A", "layers", "channels", "forces", "architecture"), shown)
+
+
+def _symbol(number: int) -> str:
+    from ase.data import chemical_symbols
+
+    return str(chemical_symbols[number])
+
+
+def fit_summary(result: dict[str, Any]) -> str:
+    """One paragraph on a finished fit."""
+    found = result["validation"]
+    held = (
+        f"; validation: force MAE {found['force_mae_mev_per_angstrom']:.1f} meV/A, "
+        f"energy MAE {found['energy_mae_mev_per_atom']:.2f} meV/atom (step {result['best_step']})"
+        if found
+        else ""
+    )
+    return (
+        f"{result['run']}: {result['n_parameters']} parameters, {result['n_train']} structures, {result['steps']} steps, "
+        f"{duration(result['seconds'])} of CPU time{held}."
+    )
+
+
+def evaluation_table(result: dict[str, Any]) -> str:
+    """What `hdistill evaluate` shows: all of the split, then the groups with the largest force errors."""
+    groups = sorted(result["by_group"].items(), key=lambda item: -item[1]["force_mae_mev_per_angstrom"])
+    header = (f"split {result['split']}", "structures", "force MAE meV/A", "energy MAE meV/atom", "Hessian rel. error")
+    rows = [("all", *_errors(result))] + [(name, *_errors(row)) for name, row in groups[:WORST_GROUPS]]
+    left_out = result["n_unknown_elements"]
+    remark = (
+        f"\n{left_out} structures have elements that the student was not trained on and were left out."
+        if left_out
+        else ""
+    )
+    unlabelled = result["n_without_reference"]
+    if unlabelled:
+        remark += f"\n{unlabelled} structures came without energies or forces of their own and were left out."
+    more = f"\n({len(groups) - WORST_GROUPS} more groups with smaller errors)" if len(groups) > WORST_GROUPS else ""
+    return table(header, rows) + more + remark
+
+
+def _errors(found: dict[str, Any]) -> tuple[str, str, str, str]:
+    hessian = found["hessian_relative_error"]
+    return (
+        str(found["n_structures"]),
+        f"{found['force_mae_mev_per_angstrom']:.1f}",
+        f"{found['energy_mae_mev_per_atom']:.2f}",
+        "-" if hessian is None else f"{hessian:.3f}",
+    )
+
+
+def prediction(result: dict[str, Any]) -> str:
+    """What `hdistill label --dry-run` shows."""
+    return (
+        f"{result['n_structures']} structures, {result['n_atoms']} atoms: about {duration(result['seconds'])} on "
+        f"{result['workers']} workers ({result['seconds_per_structure']:.3g} s each), about {size(result['bytes'])}. "
+        f"From {result['n_tried']} structures; nothing was written."
+    )

@@ -1,0 +1,6 @@
+"""Numbers about a student, no pictures.
+
+errors.py        errors on a split
+vibrations.py    harmonic frequencies from Hessians
+dynamics.py      NVE and NVT: energy drift, and whether the atoms hold together
+"""

@@ -1,0 +1,8 @@
+"""A student as a force field.
+
+predict.py       energy to forces, stress, Hessian products
+checkpoint.py    students and states as safetensors
+calculator.py    a student in ASE
+domain.py        how far an atom's surroundings are from the training set
+student_teacher.py    a student as a teacher
+"""
