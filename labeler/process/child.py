@@ -108,8 +108,8 @@ def _be_deterministic() -> None:
 
 def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Load the teacher that the first message asks for, then answer {"op": "label"} messages until end of file."""
-    from ..teachers.contract import TeacherRequest
-    from . import wire
+    from hdistill.labeler.teachers.contract import TeacherRequest
+    from hdistill.labeler.process import wire
 
     def read(n: int) -> bytes:
         data = incoming.read(n)
