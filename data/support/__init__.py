@@ -5,4 +5,5 @@ progress.py      bars on a terminal, lines elsewhere
 strict_json.py   JSON within limits
 digest_set.py    a set of hashes, compact
 recent.py        a bounded cache of what was used last
+text.py          text that others wrote, fit to be stored and shown
 """

@@ -2,12 +2,15 @@
 
 A message is: 8 bytes little-endian length of the header, the header (UTF-8 JSON), then the bytes of each array in the order of
 header["arrays"] = [[name, dtype, shape], ...]. The two sides may run different Python and numpy versions.
-Used by both sides, so it imports only numpy and the plain types of `data`.
+A teacher may be wrong or broken: its labels are checked where it gives them, and what a message claims before it is believed.
+Used by both sides, so it imports only numpy, the plain types of `data` and the contract.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,9 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdistill.data.structure import Directions, HessianProducts, Labels, Structure
+from hdistill.labeler.teachers.contract import NoLabels, Shape, kind_of, real_array
 
+Header = Mapping[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
 Message = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+MAX_HEADER_BYTES = 64 << 20
+MAX_FEATURES = 1 << 15  # node features of an atom
+DTYPE = re.compile("[<>|=][biuf][1248]")
+
+
+class NoMessage(ValueError):
+    """Bytes that are no message, or one that claims more than it may."""
 
 
 def encode(header: Mapping[str, Any], arrays: Arrays | None = None) -> bytes:
@@ -28,12 +40,27 @@ def encode(header: Mapping[str, Any], arrays: Arrays | None = None) -> bytes:
     return b"".join([len(head).to_bytes(8, "little"), head, *(array.tobytes() for array in arrays.values())])
 
 
-def decode(read: Callable[[int], bytes]) -> Message:
-    """One message from read(n), which returns exactly n bytes or raises."""
-    header = json.loads(read(int.from_bytes(read(8), "little")))
+def decode(read: Callable[[int], bytes | bytearray], max_bytes: float = math.inf) -> Message:
+    """One message from read(n), which returns exactly n bytes or raises; its arrays have at most max_bytes.
+
+    Raises NoMessage before anything is allocated for what the message claims.
+    """
+    n_header = int.from_bytes(read(8), "little")
+    if n_header > MAX_HEADER_BYTES:
+        raise NoMessage(f"a header of {n_header} bytes")
+    try:
+        header = json.loads(read(n_header))
+        described = [(str(name), str(dtype), [int(n) for n in shape]) for name, dtype, shape in header.pop("arrays")]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise NoMessage(f"a header that is not one: {error}") from error
     arrays = {}
-    for name, dtype, shape in header.pop("arrays"):
-        n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    for name, dtype, shape in described:
+        if not DTYPE.fullmatch(dtype) or min(shape, default=0) < 0:
+            raise NoMessage(f"an array of dtype {dtype} and shape {shape}")
+        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        max_bytes -= n_bytes
+        if max_bytes < 0:
+            raise NoMessage(f"more bytes than were asked for, in '{name}' of shape {shape}")
         arrays[name] = np.frombuffer(bytearray(read(n_bytes)), dtype).reshape(shape)
     return header, arrays
 
@@ -104,32 +131,71 @@ def unpack_directions(header: Mapping[str, Any], arrays: Arrays) -> list[Directi
     ]
 
 
-def pack_labels(labels: Sequence[Labels]) -> Message:
-    """Labels of each structure, without the directions, which the other side already has."""
-    arrays: dict[str, NDArray[Any]] = {"energy": np.array([x.energy for x in labels], np.float64)}
-    for index, x in enumerate(labels):
-        arrays[f"forces {index}"] = x.forces
-        if x.stress is not None:
-            arrays[f"stress {index}"] = x.stress
-        if x.hessian is not None:
-            arrays[f"products {index}"] = x.hessian.values
-        if x.atom_energies is not None:
-            arrays[f"atom energies {index}"] = x.atom_energies
-        if x.node_features is not None:
-            arrays[f"node features {index}"] = x.node_features
+def pack_labels(
+    labels: Sequence[Labels], structures: Sequence[Structure], directions: Sequence[Directions | None]
+) -> Message:
+    """Labels of each structure, without the directions, which the other side already has. Raises NoLabels."""
+    if not isinstance(labels, list) or not all(isinstance(x, Labels) for x in labels) or len(labels) != len(structures):
+        raise NoLabels(f"It gave {kind_of(labels)} where a list of labels of {len(structures)} structures was wanted.")
+    arrays: dict[str, NDArray[Any]] = {
+        "energy": np.stack(
+            [real_array(x.energy, (), "energy", s).astype(np.float64) for x, s in zip(labels, structures, strict=True)]
+        )
+    }
+    for index, (x, s, wanted) in enumerate(zip(labels, structures, directions, strict=True)):
+        products = None if x.hessian is None else x.hessian.values
+        if (products is None) != (wanted is None):
+            raise NoLabels(f"Structure {s.id}: products were {'not ' if wanted is None else ''}wanted.")
+        values = (x.forces, x.stress, products, x.atom_energies, x.node_features)
+        for (name, shape), value in zip(_shapes(s, wanted).items(), values, strict=True):
+            if value is not None or name == "forces":
+                arrays[f"{name} {index}"] = real_array(value, shape, name, s)
     return {"n_labels": len(labels)}, arrays
 
 
-def unpack_labels(header: Mapping[str, Any], arrays: Arrays, directions: Sequence[Directions | None]) -> list[Labels]:
-    """The inverse of pack_labels, given the directions that were asked for."""
-    return [
-        Labels(
-            energy=float(arrays["energy"][index]),
-            forces=arrays[f"forces {index}"],
-            stress=arrays.get(f"stress {index}"),
-            hessian=None if wanted is None else HessianProducts(wanted, arrays[f"products {index}"]),
-            atom_energies=arrays.get(f"atom energies {index}"),
-            node_features=arrays.get(f"node features {index}"),
+def unpack_labels(
+    arrays: Arrays, structures: Sequence[Structure], directions: Sequence[Directions | None]
+) -> list[Labels]:
+    """The inverse of pack_labels, given what was asked. Raises NoLabels where it is not the answer to that."""
+    energy = arrays["energy"].astype(np.float64)
+    if energy.shape != (len(structures),):
+        raise NoLabels(f"energies of shape {energy.shape} for {len(structures)} structures")
+    labels = []
+    for index, (s, wanted) in enumerate(zip(structures, directions, strict=True)):
+        given = {
+            name: real_array(arrays[f"{name} {index}"], shape, name, s)
+            for name, shape in _shapes(s, wanted).items()
+            if f"{name} {index}" in arrays
+        }
+        products = None if wanted is None else HessianProducts(wanted, given["products"])
+        labels.append(
+            Labels(
+                float(energy[index]),
+                given["forces"],
+                given.get("stress"),
+                products,
+                given.get("atom energies"),
+                given.get("node features"),
+            )
         )
-        for index, wanted in enumerate(directions[: header["n_labels"]])
-    ]
+    return labels
+
+
+def max_bytes_of_labels(structures: Sequence[Structure], directions: Sequence[Directions | None]) -> int:
+    """What an answer may have at most, in float64."""
+    numbers = 0
+    for s, wanted in zip(structures, directions, strict=True):
+        numbers += 1 + 9 + s.n_atoms * (3 + 3 * len(wanted or ()) + 1 + MAX_FEATURES)
+    return 8 * numbers
+
+
+def _shapes(structure: Structure, wanted: Directions | None) -> dict[str, Shape]:
+    """The arrays that labels of a structure may have; None stands for any length."""
+    n = structure.n_atoms
+    return {
+        "forces": (n, 3),
+        "stress": (3, 3),
+        "products": (len(wanted or ()), n, 3),
+        "atom energies": (n,),
+        "node features": (n, None),
+    }

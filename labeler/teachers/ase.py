@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -21,7 +22,7 @@ from hdistill.data.hessian import products_by_differences
 from hdistill.data.structure import Directions, HessianProducts, Labels, Structure
 
 from .about import describe
-from .contract import TeacherRequest, check_elements, check_no_task, check_signals, check_sums
+from .contract import TeacherRequest, check_elements, check_no_task, check_signals, check_sums, real_array
 
 STEP = {"float64": 1e-3, "float32": 5e-3}  # A; the request says how precise the calculator's forces are
 ENERGY_STEP = 5e-3  # A
@@ -58,20 +59,22 @@ class AnyCalculator:
         if directions is not None and not self.checked:
             self._check_forces(structure)
         self._forget()
-        atoms = self._atoms(structure, structure.positions)
-        energy, forces = self._energy(atoms), np.array(atoms.get_forces())
-        stress = atoms.get_stress(voigt=False) if self.info.has_stress and structure.pbc.all() else None
+        here = structure.positions
+        energy, forces = self._energy(structure, here), self._forces(structure, here)
+        with_stress = self.info.has_stress and structure.pbc.all()
+        stress = self._atoms(structure, here).get_stress(voigt=False) if with_stress else None
         products = None if directions is None else HessianProducts(directions, self._products(structure, directions))
-        per_atom = np.array(atoms.get_potential_energies(), np.float64) if self.request.atom_energies else None
+        per_atom = None
+        if self.request.atom_energies:
+            per_atom = real_array(
+                self._atoms(structure, here).get_potential_energies(), (structure.n_atoms,), "atom energies", structure
+            )
         labels = Labels(energy, forces, stress, products, per_atom)
         check_sums([structure], [labels])
         return labels
 
     def _products(self, structure: Structure, directions: Directions) -> np.ndarray:
         """v . H of each direction (K,N,3) eV/A^2."""
-
-        def forces_at(positions: np.ndarray) -> np.ndarray:
-            return np.array(self._atoms(structure, positions).get_forces())
 
         full = directions.coordinate is not None and len(set(directions.coordinate.tolist())) == 3 * structure.n_atoms
         if not (self.info.conservative or full):
@@ -81,7 +84,7 @@ class AnyCalculator:
                 "which make all rows) or --hessian none."
             )
         vectors = directions.vectors(structure.n_atoms)
-        columns = products_by_differences(forces_at, structure.positions, vectors, self.step)
+        columns = products_by_differences(partial(self._forces, structure), structure.positions, vectors, self.step)
         if self.info.conservative:
             return columns
         assert directions.coordinate is not None
@@ -98,16 +101,14 @@ class AnyCalculator:
         generator = np.random.default_rng(0)
         centre = structure.positions + generator.normal(scale=RATTLE, size=structure.positions.shape)
         self._forget()
-        forces = np.asarray(self._atoms(structure, centre).get_forces(), np.float64)
+        forces = np.asarray(self._forces(structure, centre), np.float64)
         size = float(np.linalg.norm(forces))
         if not size >= FLOOR * np.sqrt(forces.size):
             return  # too small, or not a number: ask the next structure
         errors = []
         for _ in range(N_CHECKS):
             vector = generator.choice([-1.0, 1.0], size=forces.shape)
-            ahead, behind = (
-                self._energy(self._atoms(structure, centre + h * vector)) for h in (ENERGY_STEP, -ENERGY_STEP)
-            )
+            ahead, behind = (self._energy(structure, centre + h * vector) for h in (ENERGY_STEP, -ENERGY_STEP))
             errors.append((ahead - behind) / (2 * ENERGY_STEP) + float((forces * vector).sum()))
         if not np.isfinite(errors).all():
             return
@@ -116,14 +117,22 @@ class AnyCalculator:
         self.checked = True
 
     def _atoms(self, structure: Structure, positions: np.ndarray) -> Atoms:
+        """New ones for every question: a calculator may change those that it is given."""
         atoms = Atoms(structure.numbers, positions, cell=structure.cell, pbc=structure.pbc)
         atoms.info.update(charge=structure.charge, spin=structure.spin)
         atoms.calc = self.calculator
         return atoms
 
-    def _energy(self, atoms: Atoms) -> float:
+    def _energy(self, structure: Structure, positions: np.ndarray) -> float:
         """The energy that the forces belong to: the free energy where the calculator has one (smeared electrons)."""
-        return float(atoms.get_potential_energy(force_consistent="free_energy" in self.offers))
+        atoms = self._atoms(structure, positions)
+        value = atoms.get_potential_energy(force_consistent="free_energy" in self.offers)
+        return float(real_array(value, (), "energy", structure))
+
+    def _forces(self, structure: Structure, positions: np.ndarray) -> np.ndarray:
+        """(N,3) eV/A."""
+        value = self._atoms(structure, positions).get_forces()
+        return np.array(real_array(value, (structure.n_atoms, 3), "forces", structure))
 
     def _forget(self) -> None:
         """Labels of a structure must not depend on which ones came before (neighbour lists with a skin, say)."""

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hdistill.data.errors import TeacherError
 from hdistill.data.hessian import products_by_autograd
@@ -20,7 +21,12 @@ from hdistill.data.structure import Directions, HessianProducts, Labels, Structu
 if TYPE_CHECKING:
     import torch
 
+Shape = tuple[int | None, ...]  # None stands for any length
 SUM_TOLERANCE = 1e-5  # of the sum of |atom energy|: float32
+
+
+class NoLabels(ValueError):
+    """What a teacher gave in place of labels: another type or shape, complex, missing."""
 
 
 @dataclass(frozen=True)
@@ -178,3 +184,25 @@ def check_signals(request: TeacherRequest, atom_energies: bool, node_features: b
     ):
         if wanted and not has:
             raise TeacherError(f"{request.name} has no {words} to give; leave {option} out.")
+
+
+def real_array(value: Any, shape: Shape, name: str, structure: Structure) -> NDArray[Any]:
+    """What a teacher gave as an array of real numbers, float32 or float64. Raises NoLabels."""
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise NoLabels(f"Structure {structure.id}: its {name} are no array ({type(error).__name__}).") from error
+    fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    if array.dtype.kind not in "fiu" or not fits:
+        wanted = "x".join("any" if n is None else str(n) for n in shape) or "one"
+        raise NoLabels(
+            f"Structure {structure.id}: its {name}: {kind_of(value)}, where {wanted} real numbers are wanted."
+        )
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+
+
+def kind_of(value: Any) -> str:
+    """What kind of thing it is, in words."""
+    if isinstance(value, np.ndarray | np.generic):
+        return f"an array of {value.dtype} and shape {value.shape}"
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, list | tuple | str) else "")

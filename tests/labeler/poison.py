@@ -29,7 +29,7 @@ class Poison(LennardJones):
         if MEMORY in numbers:
             hoard = []
             while True:  # really: until the limit of the process says no
-                hoard.append(np.ones(1 << 23))
+                hoard.append(np.empty(1 << 23))
         if NAN in numbers:
             self.results["forces"] = np.full((len(atoms), 3), np.nan)
         if EXIT in numbers:
