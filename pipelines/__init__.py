@@ -44,6 +44,7 @@ _WHERE = {
     "FitSettings": ("hdistill.trainer.fitting.settings", "FitSettings"),
     "students": ("hdistill.trainer.students.registry", "catalogue"),
     "evaluate": ("hdistill.trainer.evaluation.errors", "evaluate_student"),
+    "export_student": ("hdistill.pipelines.export", "export_student"),
     "run_md": ("hdistill.pipelines.md", "run_md"),
     "Motion": ("hdistill.trainer.evaluation.dynamics", "Motion"),
     "run_demo": ("hdistill.pipelines.demo", "run_demo"),

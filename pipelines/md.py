@@ -48,7 +48,7 @@ def run_md(
             write_frame(trajectory, moving, fs)
             n = len(moving)
             potential, kinetic = moving.get_potential_energy() / n, moving.get_kinetic_energy() / n
-            outside = moving.calc.results.get("domain_distance")
+            outside = getattr(moving.calc, "domain_distance", None)
             furthest = "" if outside is None else f"{outside.max():.3f}"
             log.write(f"{fs:g},{potential:.8f},{potential + kinetic:.8f},{moving.get_temperature():.2f},{furthest}\n")
             log.flush()
@@ -80,7 +80,7 @@ def write_frame(file: Any, atoms: Any, fs: float) -> None:
     frame = atoms.copy()
     frame.calc = atoms.calc
     frame.info["time_fs"] = fs
-    outside = atoms.calc.results.get("domain_distance")
+    outside = getattr(atoms.calc, "domain_distance", None)
     if outside is not None:
         frame.arrays["domain_distance"] = outside
     write(file, frame, format="extxyz")

@@ -6,4 +6,5 @@ strict_json.py   JSON within limits
 digest_set.py    a set of hashes, compact
 recent.py        a bounded cache of what was used last
 text.py          text that others wrote, fit to be stored and shown
+private.py       folders that this user alone can write
 """

@@ -10,6 +10,7 @@ import click
 
 from .clusters import clusters
 from .command import EXIT_QUARANTINED, JSON, PATH, Commands, Sectioned, parse_size, print_result, say
+from .export import export
 from .labels import labels
 from .md import md
 from .share import LABELS, cache_options, shard_cache
@@ -30,6 +31,7 @@ def main() -> None:
 main.add_command(labels)
 main.add_command(clusters)
 main.add_command(md)
+main.add_command(export)
 
 
 @main.command()

@@ -38,16 +38,101 @@ def crystal(calculator: HDistillCalculator) -> Atoms:
     return atoms
 
 
-def test_it_says_what_predict_says(fitted: FitResult) -> None:
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_it_says_what_predict_says(fitted: FitResult, dtype: str) -> None:
     sample = argon_samples(4)[3]
-    atoms = Atoms(sample.structure.numbers, sample.structure.positions, calculator=HDistillCalculator(fitted.run))
-    trained = load_student(fitted.run)
+    calculator = HDistillCalculator(fitted.run, dtype=dtype, compiled=False)
+    atoms = Atoms(sample.structure.numbers, sample.structure.positions, calculator=calculator)
+    trained = load_student(fitted.run, dtype=dtype)
     said = predict(trained.model, batch_of([sample.structure], trained.cutoff))
-    offset = trained.card.references.of(sample.structure.numbers)
-    assert atoms.get_potential_energy() == said.energy.item() + offset
+    energy = said.energy.item() + trained.card.references.of(sample.structure.numbers)
+    # predict adds the atoms up in the student's precision, the calculator in float64.
+    assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-15 if dtype == "float64" else 1e-6)
     assert atoms.get_potential_energy(force_consistent=True) == atoms.get_potential_energy()
     assert np.array_equal(atoms.get_forces(), said.forces.numpy())
     assert atoms.get_potential_energy() == pytest.approx(sample.labels.energy, abs=0.03)
+
+
+def test_energies_of_many_atoms_are_added_up_in_float64(fitted: FitResult) -> None:
+    one = bulk("Ar", "fcc", a=5.4, cubic=True)
+    one.rattle(0.1, seed=0)
+    many = one.repeat(6)
+    energies = []
+    for atoms in (one, many):
+        atoms.calc = HDistillCalculator(fitted.run, dtype="float32", compiled=False, warn_beyond=None)
+        energies.append(atoms.get_potential_energy() / len(atoms))
+    assert energies[1] == pytest.approx(energies[0], abs=1e-8)
+
+
+def test_ase_writes_and_reads_what_it_says(fitted: FitResult, tmp_path: Path) -> None:
+    """Nothing but what ASE knows is among the results: its writers and SinglePointCalculator stop at anything else."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import read, write
+
+    calculator = HDistillCalculator(fitted.run)
+    atoms = crystal(calculator)
+    forces = atoms.get_forces()
+    assert calculator.domain_distance is None or calculator.domain_distance.shape == (len(atoms),)
+    frozen = atoms.copy()
+    frozen.calc = SinglePointCalculator(frozen, **calculator.results)
+    assert np.array_equal(frozen.get_forces(), forces)
+    for name in ("a.traj", "a.xyz", "a.json", "a.db"):
+        write(tmp_path / name, atoms)
+        back = read(tmp_path / name)
+        assert back.get_potential_energy() == pytest.approx(atoms.get_potential_energy())
+        assert np.allclose(back.get_forces(), forces, atol=1e-7)
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_a_skin_changes_nothing_while_atoms_move_through_it(fitted: FitResult, periodic: bool) -> None:
+    """Atoms walk for many times the skin, the cell is strained, atoms are wrapped and renamed by turns."""
+    plain, skinned = (HDistillCalculator(fitted.run, dtype="float64", skin=skin, warn_beyond=None) for skin in (0, 0.6))
+    rng = np.random.default_rng(0)
+    atoms = crystal(plain) if periodic else cluster(plain)
+    velocity = rng.normal(scale=0.03, size=atoms.positions.shape)
+    for step in range(120):
+        atoms.positions += velocity
+        if periodic and step % 3 == 0:
+            atoms.set_cell(atoms.cell @ (np.eye(3) + rng.normal(scale=2e-3, size=(3, 3))), scale_atoms=True)
+        if periodic and step % 50 == 0:
+            atoms.wrap()
+        other = atoms.copy()
+        other.calc = skinned
+        assert other.get_potential_energy() == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
+        assert np.allclose(other.get_forces(), atoms.get_forces(), atol=1e-12)
+        if periodic:
+            assert np.allclose(other.get_stress(), atoms.get_stress(), atol=1e-13)
+    assert plain.lists.made == 120
+    assert 3 <= skinned.lists.made < 40
+
+
+def test_images_that_share_a_calculator_keep_their_lists(fitted: FitResult) -> None:
+    calculator = HDistillCalculator(fitted.run)
+    images = [crystal(calculator) for _ in range(5)]
+    for n, image in enumerate(images):
+        image.rattle(0.6, seed=n)
+    for _ in range(4):
+        for image in images:
+            image.positions[0, 0] += 0.01
+            image.get_forces()
+    assert calculator.lists.made == 5
+
+
+def test_threads_that_share_a_calculator_get_their_own_results(fitted: FitResult) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    calculator = HDistillCalculator(fitted.run, warn_beyond=None)
+    images = [crystal(calculator) for _ in range(6)]
+    for n, image in enumerate(images):
+        image.rattle(0.1, seed=n)
+    wanted = [image.get_forces() for image in images]
+
+    def pair(image: Atoms) -> tuple[float, np.ndarray]:
+        return image.get_potential_energy(), image.get_forces()
+
+    with ThreadPoolExecutor(4) as pool:
+        for (_, forces), right in zip(pool.map(pair, images * 5), wanted * 5, strict=True):
+            assert np.allclose(forces, right, atol=1e-7)
 
 
 def test_forces_and_stress_are_derivatives(calculator: HDistillCalculator) -> None:

@@ -32,7 +32,8 @@ def run(fitted: FitResult, argon: Path, tmp_path_factory: pytest.TempPathFactory
 def distances(calculator: HDistillCalculator, atoms: Atoms) -> np.ndarray:
     atoms.calc = calculator
     atoms.get_forces()
-    found = calculator.results["domain_distance"]
+    found = calculator.domain_distance
+    assert found is not None
     assert found.shape == (len(atoms),)
     return np.asarray(found)
 

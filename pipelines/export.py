@@ -1,0 +1,69 @@
+"""A student in the form that an engine loads: `hdistill export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+N_STRUCTURES = 20  # of a label set, with which an export is compared
+
+
+def export_student(
+    run: Path | str,
+    to: str,
+    out: Path | str,
+    labels: Path | str | None = None,
+    dtype: str | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """The student of a run folder or file as `out`, in one of FORMS, after its numbers were compared with the eager float64 student's:
+    on made structures, and on some of the test split of `labels`.
+
+    Returns path, dtype, the largest differences (energy eV/atom, forces eV/A, stress eV/A^3) and seconds. Raises NotExported
+    where it is refused, InputError for what cannot be read.
+    """
+    from hdistill.data.errors import InputError, nearest
+    from hdistill.trainer.force_field.engines.compiled import export_pt2
+
+    if to not in FORMS:
+        raise InputError(f"There is no export to '{to}'; there are {', '.join(FORMS)}.{nearest(to, FORMS)}")
+    structures = [] if labels is None else _structures(Path(run), labels)
+    export = export_pt2(run, out, dtype, device, structures)
+    difference = export.difference
+    return {
+        "path": str(export.path),
+        "to": to,
+        "dtype": export.dtype,
+        "n_structures_compared": len(structures),
+        "energy_ev_per_atom": difference.energy,
+        "forces_ev_per_angstrom": difference.forces,
+        "stress_ev_per_angstrom3": difference.stress,
+        "seconds": export.seconds,
+    }
+
+
+FORMS = ("pt2",)
+
+
+def export_text(export: dict[str, Any]) -> str:
+    """What `hdistill export` prints."""
+    return (
+        f"{export['path']}: {export['to']}, {export['dtype']}; largest difference from the eager float64 student: "
+        f"{export['energy_ev_per_atom']:.1e} eV/atom, {export['forces_ev_per_angstrom']:.1e} eV/A, "
+        f"{export['stress_ev_per_angstrom3']:.1e} eV/A^3 ({export['seconds']:.0f} s)."
+    )
+
+
+def _structures(run: Path, labels: Path | str) -> list[Any]:
+    """Some structures of the test split of a label set, else of its training split, whose elements the student knows."""
+    from itertools import islice
+
+    from hdistill.data.labelsets.stream import n_samples, shuffled
+    from hdistill.data.sharing.push_pull import open_labels
+    from hdistill.trainer.force_field.checkpoint import load_student
+
+    references = load_student(run).card.references
+    label_set = open_labels(labels)
+    split = "test" if n_samples(label_set, "test") else "train"
+    samples = islice(shuffled(label_set, split, 0), min(N_STRUCTURES, n_samples(label_set, split)))
+    return [s.structure for s in samples if not references.unknown(s.structure.numbers)]

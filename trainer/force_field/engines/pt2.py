@@ -1,0 +1,249 @@
+"""A student as machine code: one .pt2 file for all numbers of atoms, edges and structures, loaded without its Python.
+
+The way is torch's: make_fx traces energies and their gradients into one graph of plain operations, torch.export gives its sizes
+names, the ahead-of-time compiler makes C++ and a shared library of it. Two things are ours:
+
+- `allow_buffer_reuse` is off, always: with it torch 2.13 compiles PaiNN to other energies, silently.
+- No build is kept that was not compared with the eager float64 student (parity.py).
+
+The file is machine code for the kind of machine that built it: whoever loads one runs it. Beside the code it holds the student
+itself (safetensors), so that card, domain and Hessians are at hand and it can be built anew elsewhere. Inputs are
+outputs.INPUTS in that order; outputs are energies, forces, then stress of a conservative student, then features where the
+student has a readout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hdistill.data.errors import InputError
+from hdistill.data.structure import Structure
+
+from ..checkpoint import STUDENT, TrainedStudent, load_student
+from ..domain import DOMAIN, hear_readout
+from ..predict import is_direct
+from .outputs import INPUTS, Arguments, Outputs, outputs_of
+from .parity import Difference, NotExported, check_parity, made_structures
+
+SUFFIX = ".pt2"
+INSIDE, ABOUT = "hdistill", "about.json"  # the folder of a .pt2 that holds the student, and what is said of the code
+# Of torch's compiler: see above for the first. Wrong indices would read memory that is not ours: they are checked.
+OPTIONS = {"allow_buffer_reuse": False, "assert_indirect_indexing": True}
+SIZES = (149, 2003, 13)  # atoms, edges, structures as tracing sees them: three different numbers
+NO_COMPILER = (
+    "No C++ compiler is here, which building machine code needs; install one (`apt install g++`, or "
+    "`conda install -c conda-forge gxx`) and try again."
+)
+
+
+class OtherMachine(InputError):
+    """Machine code of another kind of machine, or of another torch."""
+
+
+@dataclass(frozen=True)
+class Pt2Export:
+    """A file that was built: how far it is from the eager float64 student, and the wall time it took in s."""
+
+    path: Path
+    dtype: str
+    difference: Difference
+    seconds: float
+
+
+class CompiledStudent:
+    """A .pt2 that was loaded; called like outputs_of. Raises InputError for tensors of another dtype, shape or device than INPUTS:
+    machine code would read them as if they were right; OtherMachine for a file that was built elsewhere."""
+
+    def __init__(self, path: Path):
+        about = _read_about(path)
+        self.device = torch.device(about["device"])
+        here = machine(about["device"])
+        if about["machine"] != here:
+            raise OtherMachine(
+                f"{path} was built for {' '.join(about['machine'])}, and this is {' '.join(here)}; export it here."
+            )
+        self.dtype: str = about["dtype"]
+        self.outputs: list[str] = about["outputs"]
+        try:
+            self._run = torch._inductor.aoti_load_package(str(path))
+        except RuntimeError as error:
+            raise InputError(f"{path} could not be loaded ({_first_line(error)}); export it again.") from error
+
+    def __call__(
+        self,
+        numbers: torch.Tensor,
+        edge_index: torch.Tensor,
+        vectors: torch.Tensor,
+        structure_index: torch.Tensor,
+        volume: torch.Tensor,
+    ) -> Outputs:
+        arguments = (numbers, edge_index, vectors, structure_index, volume)
+        self._check(arguments)
+        with torch.no_grad():
+            values = dict(zip(self.outputs, self._run(*(a.contiguous() for a in arguments)), strict=True))
+        return Outputs(values["energies"], values["forces"], values.get("stress"), values.get("features"))
+
+    def _check(self, arguments: Arguments) -> None:
+        sizes: dict[str, int] = {}
+        for (name, (dtype, dimensions)), tensor in zip(INPUTS.items(), arguments, strict=True):
+            wanted = dimensions.split()
+            fits = tensor.ndim == len(wanted) and all(
+                n == (int(d) if d.isdigit() else sizes.setdefault(d, n))
+                for d, n in zip(wanted, tensor.shape, strict=True)
+            )
+            if tensor.dtype != dtype or not fits or tensor.device.type != self.device.type:
+                raise InputError(
+                    f"{name} was {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}; this student takes {dtype} "
+                    f"({dimensions.replace(' ', ', ')}) on {self.device}."
+                )
+
+
+def build_pt2(
+    run: Path | str,
+    path: Path | str,
+    dtype: str | None = None,
+    device: str = "cpu",
+    structures: Sequence[Structure] = (),
+) -> Pt2Export:
+    """Build the student of a run folder or file as machine code and publish it as `path`.
+
+    It is compared with the eager float64 student on `structures` and on made ones; dtype None: as it was trained. Takes 20 to 30 s
+    of an idle core. Raises NotExported where there is no compiler, the student cannot be traced for all sizes, or the numbers differ.
+    """
+    began = time.monotonic()
+    run, path = Path(run), Path(path)
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path} does not end in {SUFFIX}; give the file such a name.")
+    trained = load_student(run, device, dtype)
+    _require_compiler(device)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{SUFFIX}")
+    try:
+        names = _build(trained, temporary, device)
+        about = {"device": device, "dtype": _dtype_name(trained), "outputs": names, "machine": machine(device)}
+        _put_student(temporary, run, about)
+        checked = [*made_structures(trained.card.references.elements), *structures]
+        largest = check_parity(CompiledStudent(temporary), trained.model, checked, trained.cutoff, device)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Pt2Export(path, _dtype_name(trained), largest, time.monotonic() - began)
+
+
+@contextmanager
+def unpacked_student(path: Path) -> Iterator[Path]:
+    """The student that a .pt2 holds, as a run folder for as long as the context lasts. Raises InputError where there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in (STUDENT, DOMAIN):
+                    inside = f"{INSIDE}/{name}"
+                    if inside in archive.namelist():
+                        with archive.open(inside) as source, (Path(folder) / name).open("wb") as target:
+                            shutil.copyfileobj(source, target)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is no .pt2 that can be read ({error}).") from error
+        if not (Path(folder) / STUDENT).exists():
+            raise InputError(f"{path} holds no student; it was not made by `hdistill export`.")
+        yield Path(folder)
+
+
+def machine(device: str) -> list[str]:
+    """What machine code depends on."""
+    cards = [torch.cuda.get_device_name(device)] if device != "cpu" else []
+    return [platform.machine(), torch.backends.cpu.get_cpu_capability(), *cards, f"torch {torch.__version__}"]
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about: dict[str, Any] = json.loads(archive.read(f"{INSIDE}/{ABOUT}"))
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise InputError(f"{path} is no student's {SUFFIX} ({error}); make one with `hdistill export`.") from error
+    return about
+
+
+def _put_student(package: Path, run: Path, about: Mapping[str, Any]) -> None:
+    """The student's own files into the archive, where torch's loader leaves them alone."""
+    student = run / STUDENT if run.is_dir() else run
+    with zipfile.ZipFile(package, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr(f"{INSIDE}/{ABOUT}", json.dumps(about))
+        archive.write(student, f"{INSIDE}/{STUDENT}")
+        if (domain := student.with_name(DOMAIN)).exists():
+            archive.write(domain, f"{INSIDE}/{DOMAIN}")
+
+
+def _build(trained: TrainedStudent, package: Path, device: str) -> list[str]:
+    """Trace, export and compile; the names of what the code returns. Raises NotExported."""
+    graph, arguments, names = _traced(trained, device)
+    atoms, edges, structures = (torch.export.Dim(name) for name in ("atoms", "edges", "structures"))
+    shapes = ({0: atoms}, {1: edges}, {0: edges}, {0: atoms}, {0: structures})
+    try:
+        program = torch.export.export(graph, arguments, dynamic_shapes=shapes, strict=False)
+        torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=OPTIONS)
+    except Exception as error:  # whatever torch's compilers may raise
+        raise NotExported(f"torch could not compile this student ({_first_line(error)}).") from error
+    return names
+
+
+def _traced(trained: TrainedStudent, device: str) -> tuple[torch.fx.GraphModule, Arguments, list[str]]:
+    """The graph of outputs_of, the arguments that it was traced with, and the names of what it returns."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    heard = hear_readout(trained)
+    conservative = not is_direct(trained.model)
+    names = ["energies", "forces", *(["stress"] if conservative else []), *(["features"] if heard else [])]
+
+    def flat(*arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = outputs_of(trained.model, heard, *arguments)
+        return tuple(getattr(outputs, name) for name in names)
+
+    n_atoms, n_edges, n_structures = SIZES
+    draw = torch.Generator().manual_seed(0)
+    arguments = (
+        torch.full((n_atoms,), trained.card.references.elements[0], device=device),
+        torch.randint(0, n_atoms, (2, n_edges), generator=draw).to(device),
+        torch.randn(n_edges, 3, generator=draw, dtype=torch.float64).to(device),
+        (torch.arange(n_atoms) % n_structures).to(device),
+        torch.ones(n_structures, dtype=torch.float64, device=device),
+    )
+    try:
+        graph = make_fx(flat, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*arguments)
+    except Exception as error:  # a student of another package may do anything
+        raise NotExported(f"This student's operations cannot be traced ({_first_line(error)}).") from error
+    finally:
+        if heard is not None:
+            heard.hook.remove()
+    return graph, arguments, names
+
+
+def _require_compiler(device: str) -> None:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise NotExported(NO_COMPILER) from error
+
+
+def _dtype_name(trained: TrainedStudent) -> str:
+    return str(next(trained.model.parameters()).dtype).removeprefix("torch.")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
