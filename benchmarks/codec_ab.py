@@ -28,6 +28,7 @@ from codec_sizes import Stored, by_largest, by_power, load, reading, restore, si
 
 from hdistill.data.format.shard_file import image, read_arrays
 from hdistill.data.labelsets.label_set import MANIFEST, SHARDS, LabelSet, open_label_set
+from hdistill.data.support.typed import as_json
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label
 from hdistill.trainer.evaluation.errors import evaluate_student
@@ -104,7 +105,7 @@ def requantised(exact: Path, out: Path, name: str, quantise: Callable[[np.ndarra
     folder = out / f"molecules-{''.join(c for c in name if c.isalnum())}"
     (folder / SHARDS).mkdir(parents=True, exist_ok=True)
     errors, entries = [], []
-    for entry, stated in zip(labels.shards, labels.manifest["shards"], strict=True):
+    for entry, stated in zip(labels.shards, as_json(labels.manifest)["shards"], strict=True):
         arrays, attributes = read_arrays(entry.path)
         n_atoms = np.repeat(np.diff(arrays["atom_offsets"]), np.diff(arrays["product_offsets"]))
         given = np.split(arrays["hessian_values"].astype(np.float64), np.cumsum(3 * n_atoms)[:-1])
@@ -116,7 +117,7 @@ def requantised(exact: Path, out: Path, name: str, quantise: Callable[[np.ndarra
         file = f"{entry.path.name[:5]}-{sha256[:8]}.h5"
         (folder / SHARDS / file).write_bytes(data)
         entries.append(stated | {"name": file, "bytes": len(data), "sha256": sha256})
-    (folder / MANIFEST).write_text(json.dumps(labels.manifest | {"shards": entries}))
+    (folder / MANIFEST).write_text(json.dumps(as_json(labels.manifest) | {"shards": entries}))
     return folder, float(np.mean(errors))
 
 

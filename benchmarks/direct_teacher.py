@@ -113,7 +113,7 @@ def _force_error(run: Path, labels: Path) -> float:
 
 
 def _is_conservative(labels: Path) -> bool:
-    return bool(open_label_set(labels).manifest["teacher"]["conservative"])
+    return open_label_set(labels).manifest.teacher.conservative
 
 
 def _say(text: str) -> None:

@@ -32,7 +32,7 @@ from ase.io import write as write_atoms
 from hdistill.data.format.shard_file import Arrays, open_shard
 from hdistill.data.labelsets.label_set import LabelSet, open_label_set
 from hdistill.data.labelsets.stream import blocks_of, n_samples, shuffled, window_blocks
-from hdistill.data.labelsets.writer import Part, facts_of, write
+from hdistill.data.labelsets.writer import Block, facts_of, write
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label
 
@@ -80,7 +80,7 @@ def labelled(folder: Path) -> Path:
     return label(settings, folder / "base", None, RunSettings(workers=1, progress=False), lambda text: None).path
 
 
-def copies(base: Path, count: int) -> Iterator[Part]:
+def copies(base: Path, count: int) -> Iterator[Block]:
     """The structures of a label set `count` times, each time elsewhere in space and with ids of their own."""
     for shard in open_label_set(base).shards:
         with open_shard(shard.path) as file:
@@ -88,7 +88,7 @@ def copies(base: Path, count: int) -> Iterator[Part]:
         for copy in range(count):
             rng = np.random.default_rng(copy)
             ids = rng.integers(0, 256, arrays["id"].shape, np.uint8)
-            yield Part(arrays | {"id": ids, "positions": arrays["positions"] + copy}, 0.0, 0.0)
+            yield Block(arrays | {"id": ids, "positions": arrays["positions"] + copy}, 0.0, 0.0)
 
 
 def measured(labels: Path, student: str) -> dict[str, float]:

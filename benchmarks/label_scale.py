@@ -243,7 +243,7 @@ def inside_label(path: str, out: str, workers: str) -> dict[str, Any]:
     from hdistill.labeler.run import RunSettings, label
 
     result = label(busy_settings(Path(path)), Path(out), run=RunSettings(int(workers), progress=False), say=quiet)
-    chunks = result.manifest["counts"]["n_structures"] // BATCH
+    chunks = result.manifest.counts.n_structures // BATCH
     return {"seconds": time.perf_counter() - began, "chunks": chunks}
 
 
@@ -298,8 +298,8 @@ def inside_finish(out: str) -> dict[str, Any]:
         "growth": largest() - before,
         "chunks": plan.n_chunks,
         "chunk_bytes": chunk_bytes,
-        "shards": len(manifest["shards"]),
-        "bytes": sum(shard["bytes"] for shard in manifest["shards"]),
+        "shards": len(manifest.shards),
+        "bytes": sum(shard.bytes for shard in manifest.shards),
     }
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hdistill.data.convert.cut import part
+from hdistill.data.convert.cut import cut
 from hdistill.data.labelsets.label_set import MANIFEST
 from hdistill.data.labelsets.split import parse_fractions, split_of
 from hdistill.data.sources import SourceReport
@@ -107,7 +107,7 @@ def label_all(
     limits = limits_for(subset.sizes, base, data)
     _label(replace(base, limit=max(limits.values())), out / "pool", data)
     for n, limit in limits.items():
-        _once(found.pool(n), lambda path, n=limit: part(out / "pool", path, limit=n, seed=base.seed, say=say))
+        _once(found.pool(n), lambda path, n=limit: cut(out / "pool", path, limit=n, seed=base.seed, say=say))
     _test_sets(subset, base, out, data)
     again = replace(base, where=None)
     for kind in kinds:
@@ -123,13 +123,13 @@ def _test_sets(subset: Subset, base: LabelSettings, out: Path, data: Path | None
     if subset.known == "train":
         others = replace(base, limit=round(n / parse_fractions(SPLITS)[0]), not_in=(str(pool),))
         _label(others, out / "others", data)
-        _once(out / "known", lambda path: part(out / "others", path, split="train", say=say))
+        _once(out / "known", lambda path: cut(out / "others", path, split="train", say=say))
     else:
-        _once(out / "known", lambda path: part(pool, path, split=subset.known, limit=n, say=say))
+        _once(out / "known", lambda path: cut(pool, path, split=subset.known, limit=n, say=say))
     if subset.new:
         _label(replace(base, where=subset.new, limit=n), out / "new", data)
     else:
-        _once(out / "new", lambda path: part(pool, path, split="test", limit=n, say=say))
+        _once(out / "new", lambda path: cut(pool, path, split="test", limit=n, say=say))
     for name in ("known", "new"):
         some = replace(base, subset=(str(out / name),), where=None, limit=subset.n_full, hessian="full", codec="exact")
         _label(some, out / f"{name}-full", data)

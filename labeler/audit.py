@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdistill.data.errors import InputError, LabelSetError, TeacherError
+from hdistill.data.format.manifest import Manifest
 from hdistill.data.format.shard import Sample, decode, select
 from hdistill.data.format.shard_file import open_shard, read_arrays
 from hdistill.data.labelsets import agreement
@@ -23,6 +24,7 @@ from hdistill.data.labelsets.label_set import LabelSet, open_label_set, verify_s
 from hdistill.data.labelsets.provenance import DECIDING
 from hdistill.data.sources.select import order_key
 from hdistill.data.structure import Labels
+from hdistill.data.support.typed import as_json
 
 from .process.batching import edges, pack
 from .process.host import HostSettings, TeacherHost
@@ -58,7 +60,7 @@ def audit(path: Path, settings: AuditSettings = AuditSettings(), say: Say = prin
     samples = draw_samples(labels, settings.n, settings.seed)
     host = TeacherHost(HostSettings(request, settings.teacher_python, settings.threads))
     try:
-        noted = same_teacher(labels.manifest["teacher"], host.info.as_json())
+        noted = same_teacher(as_json(labels.manifest.teacher), host.info.as_json())
         for line in noted:
             say(line)
         found = label_again(host, samples)
@@ -67,15 +69,15 @@ def audit(path: Path, settings: AuditSettings = AuditSettings(), say: Say = prin
     return compare(labels, samples, found) | {"noted": noted, "path": str(path)}
 
 
-def request_of(manifest: dict[str, Any], settings: AuditSettings) -> TeacherRequest:
+def request_of(manifest: Manifest, settings: AuditSettings) -> TeacherRequest:
     """The teacher that a manifest names, as a request. Raises InputError for reference data, which has none."""
-    teacher = manifest["teacher"]
-    if teacher["family"] == "reference":
+    teacher = manifest.teacher
+    if teacher.family == "reference":
         raise InputError(
             "These are reference data, not a teacher's labels; there is no teacher that could be asked again."
         )
-    name = settings.teacher or teacher["name"]
-    return catalogue.request(name, teacher["task"], teacher["dtype"], settings.device, teacher.get("arguments", {}))
+    name = settings.teacher or teacher.name
+    return catalogue.request(name, teacher.task, teacher.dtype, settings.device, teacher.arguments)
 
 
 def draw_samples(labels: LabelSet, n: int, seed: int) -> list[Sample]:
@@ -159,5 +161,5 @@ def compare(labels: LabelSet, samples: Sequence[Sample], found: Sequence[Labels 
     for row in quantities.values():
         del row["share"]
     agrees = not failures and not any(row["n_outside"] for row in quantities.values())
-    teacher = labels.manifest["teacher"]["name"]
+    teacher = labels.manifest.teacher.name
     return {"agrees": agrees, "n": len(samples), "teacher": teacher, "quantities": quantities, "failures": failures}

@@ -20,16 +20,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from hdistill.data.convert import merge
 from hdistill.data.errors import HDistillError, InputError, LabelSetError, PlanMismatch
+from hdistill.data.format.manifest import History, Manifest, Pass, TeacherOfPass, read_manifest
 from hdistill.data.format.schema import SPLITS
 from hdistill.data.format.shard import append_products, concatenate, decode, packed_ids, select, without_products
 from hdistill.data.format.shard_file import Arrays, open_shard, read_arrays
 from hdistill.data.labelsets import agreement, provenance, writer
-from hdistill.data.labelsets.label_set import LabelSet, open_label_set, read_manifest
+from hdistill.data.labelsets.label_set import LabelSet, open_label_set
 from hdistill.data.labelsets.split import parse_fractions, split_of
 from hdistill.data.probes import HessianSpec, parse_spec
 
@@ -69,7 +71,7 @@ def add(
         )
     first = complete(settings, out, data, run, say)
     clean(out, first.manifest)
-    have, want = first.manifest["hessian"]["per_structure"], base.count + spec.count
+    have, want = first.manifest.hessian.per_structure or 0, base.count + spec.count
     if have >= want:
         say(f"{out.name}/ has {base.kind} 1 to {have} of each structure already; nothing to add.")
         return replace(first, seconds=time.monotonic() - started)
@@ -92,11 +94,10 @@ def add(
     )
     done = _run_pass(pass_settings, folder, None, run, say)
     old, new = open_label_set(out), open_label_set(folder)
-    provenance.require_same_teacher(old.manifest["teacher"], new.manifest["teacher"], (str(out), "this pass"))
+    provenance.require_same_teacher(old.manifest.teacher, new.manifest.teacher, (str(out), "this pass"))
     drift = _drift(old, new)
-    record = {"add": str(wanted), "products": [have, want], "drift": drift, **_record(old, new)}
-    hessian = {key: old.manifest["hessian"][key] for key in provenance.HESSIAN_SETTINGS} | {"per_structure": want}
-    facts = _facts_with(old.manifest, record, hessian=hessian)
+    record = msgspec.structs.replace(_record(old, new), add=str(wanted), products=(have, want), drift=drift)
+    facts = _facts_with(old.manifest, record, hessian=provenance.hessian_settings(old.manifest, want))
     manifest = _replace(out, record, lambda: writer.write(out, _with_products(old, new), facts))
     return LabelResult(out, manifest, first.n_labelled_now + done.n_labelled_now, time.monotonic() - started)
 
@@ -123,41 +124,35 @@ def extend(
         **{key: getattr(settings, key) for key in ("energy_key", "forces_key", "stress_key", "group_key")},
         "inputs": fingerprints(settings, data),
     }
-    for former in passes_of(manifest):
-        if former.get("extend") == asked:
+    for former in manifest.passes:
+        if former.extend == asked:
             say(f"{out.name}/ was extended by {', '.join(asked['names'])} already; nothing to do.")
             return LabelResult(out, manifest, 0, time.monotonic() - started)
     name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
     folder = out / PASSES / f"extend-{name}"
     done = _run_pass(replace(settings, hessian=hessian, not_in=(str(out),)), folder, data, run, say)
     old, new = open_label_set(out), open_label_set(folder)
-    provenance.require_same_teacher(old.manifest["teacher"], new.manifest["teacher"], (str(out), "this pass"))
-    record = {"extend": asked, "n_structures": new.manifest["counts"]["n_structures"], **_record(old, new)}
+    provenance.require_same_teacher(old.manifest.teacher, new.manifest.teacher, (str(out), "this pass"))
+    record = msgspec.structs.replace(_record(old, new), extend=asked, n_structures=new.manifest.counts.n_structures)
     rows = merge.index([old, new])
     chosen = _splits_kept(old, new, rows)
     facts = _facts_with(
         old.manifest,
         record,
-        subset=provenance.united_subset([old.manifest["subset"], new.manifest["subset"]]),
-        licenses=provenance.united_licenses([old.manifest["licenses"], new.manifest["licenses"]]),
-        quarantine=merge.united_quarantine([old.manifest, new.manifest], rows),
+        subset=provenance.united_subset([old.manifest.subset, new.manifest.subset]),
+        licenses=provenance.united_licenses([old.manifest.licenses, new.manifest.licenses]),
+        quarantine=merge.united_quarantine([old.manifest.quarantine, new.manifest.quarantine], rows),
     )
-    manifest = _replace(out, record, lambda: writer.write(out, merge.parts([old, new], rows, chosen), facts))
+    manifest = _replace(out, record, lambda: writer.write(out, merge.blocks([old, new], rows, chosen), facts))
     return LabelResult(out, manifest, done.n_labelled_now, time.monotonic() - started)
 
 
-def passes_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """The passes after the first, in order, as the manifest records them."""
-    found: list[dict[str, Any]] = manifest.get("history", {}).get("passes", [])
-    return found
-
-
-def clean(out: Path, manifest: dict[str, Any]) -> None:
+def clean(out: Path, manifest: Manifest) -> None:
     """Remove what a pass left that was killed after it had replaced the manifest."""
     if not (out / PASSES).is_dir():
         return
     writer.sweep(out, manifest)
-    done = {record["name"] for record in passes_of(manifest)}
+    done = {record.name for record in manifest.passes}
     for folder in (out / PASSES).iterdir():
         if folder.name in done:
             shutil.rmtree(folder, ignore_errors=True)
@@ -180,36 +175,35 @@ def _run_pass(
         raise
 
 
-def _replace(out: Path, record: dict[str, Any], write: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _replace(out: Path, record: Pass, write: Callable[[], Manifest]) -> Manifest:
     """Write the new set over the old one and clean up; another labeler that did the same pass may have been quicker."""
     try:
         manifest = write()
     except (LabelSetError, FileNotFoundError):
         manifest = read_manifest(out)
-        if record["name"] not in {former["name"] for former in passes_of(manifest)}:
+        if record.name not in {former.name for former in manifest.passes}:
             raise
     clean(out, manifest)
     return manifest
 
 
-def _record(old: LabelSet, new: LabelSet) -> dict[str, Any]:
+def _record(old: LabelSet, new: LabelSet) -> Pass:
     """What the manifest says of a pass. Neither paths nor the pass's plan, which names one: the same pass gives the same bytes."""
     manifest = new.manifest
-    return {
-        "name": new.path.name,
-        "parent": old.digest,
-        "preflight": manifest["preflight"],
-        "environment": manifest["environment"],
-        "teacher": {key: manifest["teacher"][key] for key in ("device", "versions")},
-        "quarantine": manifest["quarantine"],
-    }
+    return Pass(
+        name=new.path.name,
+        parent=old.digest,
+        preflight=manifest.preflight,
+        environment=manifest.environment,
+        teacher=TeacherOfPass(device=manifest.teacher.device, versions=manifest.teacher.versions),
+        quarantine=manifest.quarantine,
+    )
 
 
-def _facts_with(manifest: dict[str, Any], record: dict[str, Any], **changed: Any) -> writer.Facts:
+def _facts_with(manifest: Manifest, record: Pass, **changed: Any) -> writer.Facts:
     """The facts of a set with one more pass."""
-    history = manifest.get("history", {})
-    facts = writer.facts_of(manifest)
-    return replace(facts, history={**history, "passes": [*history.get("passes", []), record]}, **changed)
+    history = msgspec.structs.replace(manifest.history or History(), passes=(*manifest.passes, record))
+    return replace(writer.facts_of(manifest), history=history, **changed)
 
 
 def _drift(old: LabelSet, new: LabelSet) -> dict[str, float]:
@@ -233,16 +227,16 @@ def _drift(old: LabelSet, new: LabelSet) -> dict[str, float]:
     return found
 
 
-def _with_products(old: LabelSet, new: LabelSet) -> Iterator[writer.Part]:
+def _with_products(old: LabelSet, new: LabelSet) -> Iterator[writer.Block]:
     """The old set's shards with the new products behind their own, everything as it is stored."""
-    hessians = old.manifest["hessian"], new.manifest["hessian"]
-    all_computed = all(h.get("n_computed") == h["n_products"] for h in hessians)  # else it is not known of a part
+    hessians = old.manifest.hessian, new.manifest.hessian
+    all_computed = all(h.n_computed == h.n_products for h in hessians)  # else it is not known of a part
     for arrays, more, _ in _pairs(old, new):
         counts = [int(part["product_offsets"][-1]) for part in (arrays, more)]
-        yield writer.Part(
+        yield writer.Block(
             append_products(arrays, more),
-            sum(n * float(h["codec_error_mean"]) for n, h in zip(counts, hessians, strict=True)),
-            max((float(h["codec_error_max"]) for n, h in zip(counts, hessians, strict=True) if n), default=0.0),
+            sum(n * h.codec_error_mean for n, h in zip(counts, hessians, strict=True)),
+            max((h.codec_error_max for n, h in zip(counts, hessians, strict=True) if n), default=0.0),
             sum(counts) if all_computed else None,
         )
 
@@ -291,18 +285,22 @@ def _all_ids(labels: LabelSet) -> NDArray[np.bytes_]:
 
 def _splits_kept(old: LabelSet, new: LabelSet, rows: merge.Rows) -> merge.Selection:
     """Everything is taken; a group that the old set has keeps its split, another one goes by its hash alone."""
-    splits = old.manifest["splits"]
-    fractions = parse_fractions(splits["fractions"])
+    splits = old.manifest.splits
+    if splits.fractions is None or splits.seed is None:
+        raise PlanMismatch(
+            f"{old.path} was put together from sets with different splits; label into another set and merge."
+        )
+    seed, fractions = splits.seed, parse_fractions(splits.fractions)
     split = rows.split.copy()
     fresh = rows.set == 1
-    if splits["by"] == "group":
+    if splits.by == "group":
         units = _groups(new)
         known = dict(zip(rows.group[~fresh].tolist(), rows.split[~fresh].tolist(), strict=True))
     else:
         units = [row.hex() for row in _bytes16(rows.id[fresh])]
         known = {}
     split[fresh] = [
-        known.get(key, SPLITS.index(split_of(unit, splits["seed"], fractions)))
+        known.get(key, SPLITS.index(split_of(unit, seed, fractions)))
         for key, unit in zip(rows.group[fresh].tolist(), units, strict=True)
     ]
     return merge.Selection(np.ones(len(split), bool), split, 0, 0)
@@ -321,20 +319,20 @@ def _bytes16(ids: NDArray[np.bytes_]) -> list[bytes]:
     return [row.ljust(16, b"\0") for row in ids.tolist()]
 
 
-def _require_settings(settings: plans.LabelSettings, manifest: dict[str, Any], out: Path) -> str:
+def _require_settings(settings: plans.LabelSettings, manifest: Manifest, out: Path) -> str:
     """Raise PlanMismatch where the settings are not those of the set; returns the Hessian labels that new structures get."""
-    teacher, hessian, splits = manifest["teacher"], manifest["hessian"], manifest["splits"]
+    teacher, hessian, splits = manifest.teacher, manifest.hessian, manifest.splits
     spec = parse_spec(settings.hessian)
     arguments = catalogue.parse_arguments(settings.arguments)
     for name, had, has in (
-        ("teacher", teacher["name"], settings.teacher),
-        ("task", teacher["task"], settings.task or teacher["task"]),
-        ("dtype", teacher["dtype"], settings.dtype),
-        ("argument", teacher.get("arguments", {}), arguments),
-        ("kind of Hessian labels", hessian["kind"], spec.kind),
-        ("codec", hessian["codec"], settings.codec),
-        ("seed", hessian["seed"], settings.seed),
-        ("splits", splits["fractions"], settings.splits),
+        ("teacher", teacher.name, settings.teacher),
+        ("task", teacher.task, settings.task or teacher.task),
+        ("dtype", teacher.dtype, settings.dtype),
+        ("argument", teacher.arguments, arguments),
+        ("kind of Hessian labels", hessian.kind, spec.kind),
+        ("codec", hessian.codec, settings.codec),
+        ("seed", hessian.seed, settings.seed),
+        ("splits", splits.fractions, settings.splits),
     ):
         if had != has:
             raise PlanMismatch(
@@ -342,11 +340,11 @@ def _require_settings(settings: plans.LabelSettings, manifest: dict[str, Any], o
             )
     if spec.kind in ("full", "none"):
         return settings.hessian
-    if hessian["per_structure"] is None:
+    if hessian.per_structure is None:
         raise PlanMismatch(
             f"The structures of {out} have different numbers of {spec.kind}; label into another set and merge."
         )
-    return str(HessianSpec(spec.kind, hessian["per_structure"]))
+    return str(HessianSpec(spec.kind, hessian.per_structure))
 
 
 def _countable(spec: HessianSpec) -> str:

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hdistill.data.errors import LabelSetError
-from hdistill.data.labelsets.label_set import MANIFEST, read_manifest
+from hdistill.data.format.manifest import MANIFEST, Manifest, read_manifest
 from hdistill.data.support.progress import progress
 
 from .executors import over_dask, share as parts
@@ -47,13 +46,13 @@ class LabelResult:
     """What was done: the label set's folder, its manifest, and the seconds and structures of this call alone."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     n_labelled_now: int
     seconds: float
 
     @property
     def n_quarantined(self) -> int:
-        return int(self.manifest["counts"]["n_quarantined"])
+        return self.manifest.counts.n_quarantined
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def _advance(
     return labelled
 
 
-def _finish_once(folder: Path, plan: plans.Plan) -> dict[str, Any]:
+def _finish_once(folder: Path, plan: plans.Plan) -> Manifest:
     """Shards and manifest; another labeler on the same directory may have been quicker, which is as good."""
     try:
         return finish(folder, plan)

@@ -29,7 +29,7 @@ _WHERE = {
     "audit": ("hdistill.labeler.audit", "audit"),
     "AuditSettings": ("hdistill.labeler.audit", "AuditSettings"),
     "merge": ("hdistill.data.convert.merge", "merge"),
-    "part": ("hdistill.data.convert.cut", "part"),
+    "cut": ("hdistill.data.convert.cut", "cut"),
     "export": ("hdistill.data.convert.exporting", "export"),
     "import_file": ("hdistill.data.convert.importing", "import_file"),
     "ImportSettings": ("hdistill.data.convert.importing", "ImportSettings"),

@@ -49,8 +49,8 @@ def run_demo(out: Path, workers: int = 2, say: Say = print, limit: int = LIMIT, 
         errors = evaluate_student(out / contender.folder, labels.path, "test")
         errors.pop("by_group")
         with_hessian = contender is DISTILLED
-        n_bytes = sum(shard["bytes"] for shard in labels.manifest["shards"]) - (
-            0 if with_hessian else labels.manifest["hessian"]["bytes"]
+        n_bytes = sum(shard.bytes for shard in labels.manifest.shards) - (
+            0 if with_hessian else labels.manifest.hessian.bytes
         )
         rows.append({"name": contender.name, "folder": contender.folder, **fitted, **errors, "label_bytes": n_bytes})
     speed = against_teacher(out / DISTILLED.folder, labels.path, TEACHER)

@@ -20,8 +20,8 @@ MAY_IMPORT = {
 }
 # At module level; inside functions anything light goes, except what NEVER says.
 THIRD_PARTY = {
-    "data": {"numpy", "h5py", "ase", "simpleeval"},
-    "labeler": {"numpy", "h5py", "ase", "dask", "distributed"},
+    "data": {"numpy", "h5py", "ase", "simpleeval", "msgspec"},
+    "labeler": {"numpy", "h5py", "ase", "dask", "distributed", "msgspec"},
     "trainer": {"numpy", "h5py", "ase", "torch", "vesin", "safetensors"},
     "pipelines": {"click"},
 }

@@ -1,4 +1,4 @@
-"""A part of a label set as a label set: what matches an expression, or a reproducible sample of it; stored bytes stay as they are.
+"""A label set cut out of another: what matches an expression, or a reproducible sample of it; stored bytes stay as they are.
 
 Splits are kept, so what was held out stays held out. Memory: one shard, and 24 bytes for each structure that matches.
 """
@@ -14,19 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, nearest
+from ..format.manifest import History, Manifest
 from ..format.schema import SPLITS
 from ..format.shard import select
 from ..format.shard_file import read_arrays
 from ..labelsets import provenance
 from ..labelsets.label_set import LabelSet, open_label_set
-from ..labelsets.writer import Facts, Part, facts_of, require_free, sweep, write
+from ..labelsets.writer import Block, Facts, facts_of, require_free, sweep, write
 from ..sources.label_sets import bare_samples
 from ..sources.select import order_key, select as matching
 from ..structure import Structure
 from .merge import codec_error
 
 
-def part(
+def cut(
     path: Path,
     out: Path,
     where: str | None = None,
@@ -35,7 +36,7 @@ def part(
     seed: int = 0,
     say: Callable[[str], None] = print,
     check: bool = True,
-) -> dict[str, Any]:
+) -> Manifest:
     """Write the structures that match into the directory `out`; returns its manifest. Killed, it may be run again.
 
     where: an expression as for `hdistill label`; split: train, val or test; limit: so many of them, by a hash of seed and id,
@@ -51,9 +52,9 @@ def part(
     n = sum(len(rows) for rows in chosen)
     if n == 0:
         raise InputError(f"No structure of {path} matches; loosen --where or --split.")
-    say(f"{n} of {labels.manifest['counts']['n_structures']} structures match.")
-    wanted = {"where": where, "split": split, "limit": limit, "seed": seed}
-    manifest = write(out, _parts(labels, chosen), _facts(labels, wanted))
+    say(f"{n} of {labels.manifest.counts.n_structures} structures match.")
+    settings = {"where": where, "split": split, "limit": limit, "seed": seed}
+    manifest = write(out, _blocks(labels, chosen), _facts(labels, settings))
     sweep(out, manifest)
     return manifest
 
@@ -84,17 +85,17 @@ def choose(
     return [found[found[:, 0] == number, 1] for number in range(len(labels.shards))]
 
 
-def _parts(labels: LabelSet, chosen: list[NDArray[np.int64]]) -> Iterator[Part]:
+def _blocks(labels: LabelSet, chosen: list[NDArray[np.int64]]) -> Iterator[Block]:
     for shard, rows in zip(labels.shards, chosen, strict=True):
         if len(rows):
             arrays = select(read_arrays(shard.path)[0], rows)
-            yield Part(arrays, *codec_error(labels.manifest, arrays))
+            yield Block(arrays, *codec_error(labels.manifest, arrays))
 
 
-def _facts(labels: LabelSet, wanted: dict[str, Any]) -> Facts:
+def _facts(labels: LabelSet, settings: dict[str, Any]) -> Facts:
     return replace(
         facts_of(labels.manifest),
-        plan=provenance.digest_of({"subset": labels.digest, **wanted}),
+        plan=provenance.digest_of({"subset": labels.digest, **settings}),
         quarantine=(),
-        history={"made_by": "subset", **wanted, "parents": [provenance.parent(labels)]},
+        history=History(made_by="subset", settings=settings, parents=(provenance.parent(labels),)),
     )

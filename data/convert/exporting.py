@@ -229,7 +229,7 @@ def to_parquet(labels: LabelSet, blocks: Iterator[list[Sample]], file: Path) -> 
         from pyarrow import parquet
     except ModuleNotFoundError as error:
         raise InputError("Parquet needs the package pyarrow: type `pip install 'hdistill[export]'`.") from error
-    kind = labels.manifest["hessian"]["kind"]
+    kind = labels.manifest.hessian.kind
     metadata = {"hdistill": json.dumps({"sign": SIGN, "units": UNITS, "label_set": labels.digest})}
     n = 0
     with _temporary(file) as path:

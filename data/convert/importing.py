@@ -25,10 +25,22 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, LabelSetError
 from ..format import codec as codecs
+from ..format.manifest import (
+    HessianSettings,
+    History,
+    InputFile,
+    LicenseSettings,
+    Manifest,
+    Preflight,
+    QuarantineRow,
+    SplitSettings,
+    Subset,
+    TeacherRecord,
+)
 from ..format.shard import Sample, codec_errors, to_arrays
 from ..labelsets.provenance import digest_of
-from ..labelsets.split import assign, parse_fractions
-from ..labelsets.writer import Facts, Part, require_free, sweep, write
+from ..labelsets.split import Unit, assign, parse_fractions
+from ..labelsets.writer import Block, Facts, require_free, sweep, write
 from ..probes import HessianSpec, draw, parse_spec
 from ..publication import licences
 from ..sources import Keys, SourceReport
@@ -38,6 +50,7 @@ from ..sources.from_atoms import Unusable, structure_of
 from ..sources.units import LENGTHS, parse_units
 from ..structure import HessianProducts, Labels, Structure
 from ..support.publish import sha256_of
+from ..support.typed import as_json
 
 NAMES = {
     "numbers": ("atomic_numbers", "numbers", "z", "Z", "species", "nuclear_charges"),
@@ -98,7 +111,7 @@ class Survey:
     ids: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     elements: set[int] = field(default_factory=set)
-    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    quarantine: list[QuarantineRow] = field(default_factory=list)
     n_read: int = 0
     n_duplicates: int = 0
     n_negative: int = 0  # traces
@@ -107,7 +120,7 @@ class Survey:
     stiffest: list[float] = field(default_factory=list)  # largest diagonal elements, eV/A^2
 
 
-def import_file(file: Path, out: Path, settings: ImportSettings, say: Say = print) -> dict[str, Any]:
+def import_file(file: Path, out: Path, settings: ImportSettings, say: Say = print) -> Manifest:
     """Write the structures of a file with their Hessians as a label set into `out`; returns its manifest.
 
     Structures that fail a check are in its quarantine. The file is read twice. Raises InputError: no such file, an unknown
@@ -130,7 +143,7 @@ def import_file(file: Path, out: Path, settings: ImportSettings, say: Say = prin
         say(line)
     splits = dict(zip(survey.ids, assignment.splits, strict=True))
     facts = _facts(file, replace(settings, licence=licence), survey, spec, assignment.unit)
-    manifest = write(out, _parts(file, settings, spec, splits), facts)
+    manifest = write(out, _blocks(file, settings, spec, splits), facts)
     sweep(out, manifest)
     return manifest
 
@@ -151,8 +164,7 @@ def _survey(file: Path, settings: ImportSettings) -> Survey:
                 "not dF/dR (--negate changes the sign)"
             )
         if problem is not None:
-            row = {"id": raw.structure.id, "reason": "bad labels", "text": f"{raw.place}: {problem}", "attempts": 0}
-            survey.quarantine.append(row)
+            survey.quarantine.append(_quarantined(raw.structure.id, "bad labels", f"{raw.place}: {problem}"))
             continue
         assert matrix is not None
         seen.add(raw.structure.id)
@@ -165,6 +177,10 @@ def _survey(file: Path, settings: ImportSettings) -> Survey:
     return survey
 
 
+def _quarantined(id: str, reason: str, text: str) -> QuarantineRow:
+    return QuarantineRow(id=id, reason=reason, text=text, attempts=0)
+
+
 def _require_sane(file: Path, survey: Survey, say: Say) -> None:
     if survey.n_read == 0:
         raise InputError(f"{file} has no structure.")
@@ -174,10 +190,10 @@ def _require_sane(file: Path, survey: Survey, say: Say) -> None:
             "of +d2E/dR2, which has a positive trace near any minimum. Say --negate, if that is what they are."
         )
     if not survey.ids:
-        raise InputError(f"No structure of {file} is good; the first: {survey.quarantine[0]['text']}.")
+        raise InputError(f"No structure of {file} is good; the first: {survey.quarantine[0].text}.")
     if survey.quarantine:
         say(
-            f"{len(survey.quarantine)} of {survey.n_read} structures are in quarantine; the first: {survey.quarantine[0]['text']}."
+            f"{len(survey.quarantine)} of {survey.n_read} structures are in quarantine; the first: {survey.quarantine[0].text}."
         )
     typical = float(np.median(survey.stiffest))
     if not 3 < typical < 500:
@@ -187,7 +203,7 @@ def _require_sane(file: Path, survey: Survey, say: Say) -> None:
         )
 
 
-def _parts(file: Path, settings: ImportSettings, spec: HessianSpec, splits: Mapping[str, str]) -> Iterator[Part]:
+def _blocks(file: Path, settings: ImportSettings, spec: HessianSpec, splits: Mapping[str, str]) -> Iterator[Block]:
     left = dict(splits)
     block: list[Sample] = []
     for raw in _labelled(file, settings, Survey()):
@@ -196,18 +212,18 @@ def _parts(file: Path, settings: ImportSettings, spec: HessianSpec, splits: Mapp
         split = left.pop(raw.structure.id)
         block.append(_sample(raw, spec, settings.seed, split))
         if len(block) == AT_ONCE:
-            yield _part(block, settings.codec)
+            yield _block(block, settings.codec)
             block = []
     if block:
-        yield _part(block, settings.codec)
+        yield _block(block, settings.codec)
     if left:
         raise LabelSetError(f"{file} changed while it was read; import it again.")
 
 
-def _part(block: list[Sample], codec: codecs.Codec) -> Part:
+def _block(block: list[Sample], codec: codecs.Codec) -> Block:
     arrays = to_arrays(block, codec)
     errors = codec_errors(block, arrays)
-    return Part(arrays, float(errors.sum()), float(errors.max()), len(errors))
+    return Block(arrays, float(errors.sum()), float(errors.max()), len(errors))
 
 
 def _sample(raw: Raw, spec: HessianSpec, seed: int, split: str) -> Sample:
@@ -286,9 +302,7 @@ def _extxyz(file: Path, settings: ImportSettings, survey: Survey) -> Iterator[Ra
             found = structure_of(atoms, keys, report, place)
         except Unusable as unusable:
             survey.n_read += 1
-            survey.quarantine.append(
-                {"id": "", "reason": unusable.reason, "text": f"{place}: {unusable}", "attempts": 0}
-            )
+            survey.quarantine.append(_quarantined("", unusable.reason, f"{place}: {unusable}"))
             continue
         structure = replace(found, ref_energy=None, ref_forces=None, ref_stress=None)
         yield Raw(structure, place, found.ref_energy, _floats(found.ref_forces), _floats(hessian))
@@ -399,7 +413,7 @@ def _stack(file: Path, name: str, fields: Mapping[str, Any], settings: ImportSet
             energy = None if energy is None else float(np.asarray(energy, np.float64).reshape(()))
         except (TypeError, ValueError) as error:
             survey.n_read += 1
-            survey.quarantine.append({"id": "", "reason": "bad structure", "text": f"{place}: {error}", "attempts": 0})
+            survey.quarantine.append(_quarantined("", "bad structure", f"{place}: {error}"))
             continue
         yield Raw(structure, place, energy, _floats(forces), _floats(one("hessian", i)), units)
 
@@ -468,59 +482,61 @@ def _errors(matrix: NDArray[np.float64]) -> tuple[float, float]:
     return float(np.abs(matrix - matrix.T).max()) / largest, float(np.abs(drift).max()) / largest
 
 
-def _facts(file: Path, settings: ImportSettings, survey: Survey, spec: HessianSpec, unit: str) -> Facts:
+def _facts(file: Path, settings: ImportSettings, survey: Survey, spec: HessianSpec, unit: Unit) -> Facts:
     """What is known of reference data: who made them stands where a teacher would."""
     stated = {
         "hessian": settings.hessian,
         **{key: getattr(settings, key) for key in ("units", "length", "negate", "seed", "splits", "group_key")},
     }
-    inputs = [{"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}]
     licence_class = licences.KNOWN[settings.licence].license_class if settings.licence in licences.KNOWN else "unknown"
+    inputs = (InputFile(name=file.name, bytes=file.stat().st_size, sha256=sha256_of(file)),)
     return Facts(
-        plan=digest_of({"import": stated, "inputs": inputs}),
-        teacher={
-            **{
-                "name": "reference data",
-                "family": "reference",
-                "task": None,
-                "dtype": "float64",
-                "device": "",
-                "arguments": {},
-            },
-            **{
-                "elements": sorted(survey.elements),
-                "conservative": True,
-                "has_stress": False,
-                "hessian_method": "as published",
-            },
-            **{"weights_sha256": None, "weights_license": settings.licence, "license_class": licence_class},
-            **{"level_of_theory": settings.level_of_theory or "unknown", "citation": settings.citation or "unknown"},
-            "versions": {},
-        },
-        hessian={
-            "kind": spec.kind,
-            "per_structure": spec.count or None,
-            "seed": settings.seed,
-            "codec": settings.codec,
-        },
-        preflight={
-            **{"dtype": "float64", "product_difference_error": None, "force_difference_error": None},
-            **{"largest_asymmetry": survey.asymmetry, "largest_change_under_translation": survey.drift},
-        },
-        subset={
-            **{"names": [file.name], "where": None, "limit": None, "seed": settings.seed, "inputs": inputs},
-            **{"n_read": survey.n_read, "n_duplicates": survey.n_duplicates, "skipped": {}, "taken": {}},
-            **{"license": settings.licence, "citation": [settings.citation] if settings.citation else []},
-        },
-        splits={"fractions": settings.splits, "seed": settings.seed, "by": unit},
-        licenses={
-            **{
-                "structures": settings.licence,
-                "weights": settings.licence,
-                "weights_class": licence_class,
-                "code": "MIT",
-            }
-        },
+        plan=digest_of({"import": stated, "inputs": as_json(inputs)}),
+        teacher=TeacherRecord(
+            name="reference data",
+            family="reference",
+            task=None,
+            dtype="float64",
+            device="",
+            elements=tuple(sorted(survey.elements)),
+            conservative=True,
+            has_stress=False,
+            hessian_method="as published",
+            weights_sha256=None,
+            weights_license=settings.licence,
+            license_class=licence_class,
+            level_of_theory=settings.level_of_theory or "unknown",
+            citation=settings.citation or "unknown",
+            versions={},
+            arguments={},
+        ),
+        hessian=HessianSettings(
+            kind=spec.kind, per_structure=spec.count or None, seed=settings.seed, codec=settings.codec
+        ),
+        preflight=Preflight(
+            dtype="float64",
+            product_difference_error=None,
+            force_difference_error=None,
+            largest_asymmetry=survey.asymmetry,
+            largest_change_under_translation=survey.drift,
+        ),
+        subset=Subset(
+            names=(file.name,),
+            where=None,
+            limit=None,
+            seed=settings.seed,
+            inputs=inputs,
+            n_read=survey.n_read,
+            n_duplicates=survey.n_duplicates,
+            skipped={},
+            taken={},
+            license=settings.licence,
+            citation=(settings.citation,) if settings.citation else (),
+        ),
+        splits=SplitSettings(fractions=settings.splits, seed=settings.seed, by=unit),
+        licenses=LicenseSettings(
+            structures=settings.licence, weights=settings.licence, weights_class=licence_class, code="MIT"
+        ),
         quarantine=survey.quarantine,
-        history={"made_by": "import", **stated},
+        history=History(made_by="import", settings=stated),
     )

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, LabelSetError
+from ..format.manifest import History, Manifest, QuarantineRow
 from ..format.shard import decode, packed_ids, select
 from ..format.shard_file import Arrays, open_shard, read_arrays
 from ..labelsets import agreement, provenance
 from ..labelsets.label_set import LabelSet, open_label_set
-from ..labelsets.writer import Facts, Part, group_keys, require_free, sweep, write
+from ..labelsets.writer import Block, Facts, group_keys, require_free, sweep, write
 
 COMPARED_AT_ONCE = 512  # structures that are decoded together
 
@@ -49,7 +50,7 @@ class Selection:
     n_regrouped: int
 
 
-def merge(paths: Sequence[Path], out: Path, say: Callable[[str], None] = print, check: bool = True) -> dict[str, Any]:
+def merge(paths: Sequence[Path], out: Path, say: Callable[[str], None] = print, check: bool = True) -> Manifest:
     """Write the union of label sets into the directory `out`; returns its manifest. Killed, it may be run again.
 
     Raises InputError for fewer than two sets, LabelSetError for sets that were not labelled alike, labels that contradict each
@@ -64,7 +65,7 @@ def merge(paths: Sequence[Path], out: Path, say: Callable[[str], None] = print, 
     chosen = choose(sets, rows, say)
     for line in noted:
         say(f"The sets differ in {line}; the last digits may.")
-    manifest = write(out, parts(sets, rows, chosen), facts(sets, rows, chosen, noted))
+    manifest = write(out, blocks(sets, rows, chosen), facts(sets, rows, chosen, noted))
     sweep(out, manifest)
     return manifest
 
@@ -76,7 +77,7 @@ def alike(sets: Sequence[LabelSet]) -> list[str]:
     for other in sets[1:]:
         names = str(first.path), str(other.path)
         noted += provenance.require_alike(first.manifest, other.manifest, names)
-        units = first.manifest["splits"]["by"], other.manifest["splits"]["by"]
+        units = first.manifest.splits.by, other.manifest.splits.by
         if units[0] != units[1]:
             raise LabelSetError(
                 f"{names[0]} is split by {units[0]} and {names[1]} by {units[1]}: put together, molecules of the test set "
@@ -128,7 +129,7 @@ def choose(sets: Sequence[LabelSet], rows: Rows, say: Callable[[str], None]) -> 
         say(f"{len(pairs)} structures are in several sets, with the same labels; each is taken once.")
     split = rows.split.copy()
     n_regrouped = 0
-    if sets[0].manifest["splits"]["by"] == "group":
+    if sets[0].manifest.splits.by == "group":
         keys, inverse = np.unique(rows.group, return_inverse=True)
         held_out = np.zeros(len(keys), np.uint8)
         np.maximum.at(held_out, inverse, rows.split)  # SPLITS are in the order train, val, test
@@ -164,7 +165,7 @@ def _require_agreement(sets: Sequence[LabelSet], rows: Rows, pairs: list[tuple[i
                     )
 
 
-def parts(sets: Sequence[LabelSet], rows: Rows, chosen: Selection) -> Iterator[Part]:
+def blocks(sets: Sequence[LabelSet], rows: Rows, chosen: Selection) -> Iterator[Block]:
     """The chosen structures of each shard, with their splits."""
     bounds = np.flatnonzero(np.diff(rows.shard) | np.diff(rows.set)) + 1
     for start, stop in pairwise([0, *bounds.tolist(), len(rows.id)]):
@@ -174,52 +175,43 @@ def parts(sets: Sequence[LabelSet], rows: Rows, chosen: Selection) -> Iterator[P
         if not kept.all():
             arrays = select(arrays, np.flatnonzero(kept))
         arrays = arrays | {"split": chosen.split[start:stop][kept]}
-        yield Part(arrays, *codec_error(labels.manifest, arrays))
+        yield Block(arrays, *codec_error(labels.manifest, arrays))
 
 
-def codec_error(manifest: dict[str, Any], arrays: Arrays) -> tuple[float, float]:
+def codec_error(manifest: Manifest, arrays: Arrays) -> tuple[float, float]:
     """Sum and maximum of the codec's error in some structures of a set, of which only mean and maximum are known."""
     n = int(arrays["product_offsets"][-1])
-    return n * float(manifest["hessian"]["codec_error_mean"]), float(
-        manifest["hessian"]["codec_error_max"]
-    ) if n else 0.0
+    return n * manifest.hessian.codec_error_mean, manifest.hessian.codec_error_max if n else 0.0
 
 
 def facts(sets: Sequence[LabelSet], rows: Rows, chosen: Selection, noted: list[str]) -> Facts:
     """What is known of the union."""
     manifests = [labels.manifest for labels in sets]
     first = manifests[0]
-    counts = {manifest["hessian"]["per_structure"] for manifest in manifests}
-    splits = {key: _same([m["splits"].get(key) for m in manifests]) for key in ("fractions", "seed", "by")}
-    history = {
-        "made_by": "merge",
-        "parents": [provenance.parent(labels) for labels in sets],
-        "n_duplicates": chosen.n_duplicates,
-        "n_groups_in_different_splits": chosen.n_regrouped,
-        "noted": noted,
-    }
-    hessian = {key: first["hessian"][key] for key in provenance.HESSIAN_SETTINGS}
+    per_structure = provenance.same([manifest.hessian.per_structure for manifest in manifests])
     return Facts(
         plan=provenance.digest_of({"merge": [labels.digest for labels in sets]}),
-        teacher=first["teacher"],
-        hessian=hessian | {"per_structure": counts.pop() if len(counts) == 1 else None},
-        preflight=first["preflight"],
-        subset=provenance.united_subset([manifest["subset"] for manifest in manifests]),
-        splits=splits,
-        licenses=provenance.united_licenses([manifest["licenses"] for manifest in manifests]),
-        quarantine=united_quarantine(manifests, rows),
-        history=history,
+        teacher=first.teacher,
+        hessian=provenance.hessian_settings(first, per_structure),
+        preflight=first.preflight,
+        subset=provenance.united_subset([manifest.subset for manifest in manifests]),
+        splits=provenance.united_splits([manifest.splits for manifest in manifests]),
+        licenses=provenance.united_licenses([manifest.licenses for manifest in manifests]),
+        quarantine=united_quarantine([manifest.quarantine for manifest in manifests], rows),
+        history=History(
+            made_by="merge",
+            parents=tuple(provenance.parent(labels) for labels in sets),
+            n_duplicates=chosen.n_duplicates,
+            n_groups_in_different_splits=chosen.n_regrouped,
+            noted=tuple(noted),
+        ),
     )
 
 
-def united_quarantine(manifests: Sequence[dict[str, Any]], rows: Rows) -> list[dict[str, Any]]:
+def united_quarantine(quarantines: Sequence[Sequence[QuarantineRow]], rows: Rows) -> list[QuarantineRow]:
     """The quarantined structures of several sets, but for those that one of the sets has labelled."""
-    every = {row["id"] or row["text"]: row for manifest in manifests for row in manifest["quarantine"]}
-    ids = np.array([bytes.fromhex(row["id"]) for row in every.values()], "S16")
+    every = {row.id or row.text: row for quarantine in quarantines for row in quarantine}
+    ids = np.array([bytes.fromhex(row.id) for row in every.values()], "S16")
     # numpy drops NULs at the end of bytes; ids may end in them.
     labelled = {row.ljust(16, b"\0").hex() for row in np.intersect1d(ids, rows.id).tolist()}
     return [row for key, row in sorted(every.items()) if key not in labelled]
-
-
-def _same(values: Sequence[Any]) -> Any:
-    return values[0] if all(value == values[0] for value in values) else None

@@ -1,165 +1,301 @@
-"""manifest.json as a stranger may have written it: every field has the type that its readers expect, or it is refused."""
+"""manifest.json: what a label set says of itself, as typed records with one parser.
+
+Every field, with its type and limits, is stated here once. Written by labelsets/writer.py; older versions are read through
+migrate.py. Nothing in a manifest is ever run, imported or opened as a model.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import stat
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
 
 from ..errors import LabelSetError
 from ..support.strict_json import MAX_BYTES, read_object
-from .schema import FORMAT, SPLITS, VERSION
+from ..support.typed import shown, typed
+from .migrate import MANIFEST_VERSION as MANIFEST_VERSION, migrated
+from .schema import FORMAT, SplitName
 
 MANIFEST = "manifest.json"
 SHARDS = "shards"
 MAX_MANIFEST_BYTES = MAX_BYTES
 MAX_SHARD_FILE_BYTES = 4 << 30
-_SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.h5")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHARD_NAME = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.h5\Z"
+_SHA256 = r"\A[0-9a-f]{64}\Z"
+_ID = r"\A([0-9a-f]{32})?\Z"
+_ATOMIC_NUMBER = r"\A([1-9]|[1-9][0-9]|10[0-9]|11[0-8])\Z"
+_PATTERNS = {
+    _SHARD_NAME: "a file name that ends in .h5",
+    _SHA256: "64 hexadecimal digits",
+    _ID: "32 hexadecimal digits, or nothing where there is no id,",
+    _ATOMIC_NUMBER: "an atomic number from 1 to 118",
+}
+
+Count = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+Sha256 = Annotated[str, Meta(pattern=_SHA256)]
+Element = Annotated[int, Meta(ge=1, le=118)]
+LicenseClass = Literal["open", "copyleft", "nc", "gated", "unknown"]
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """manifest.json of a label set, after checking format, version and the type of every field. Raises LabelSetError."""
+class TeacherRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who labelled; of reference data, who made them."""
+
+    name: str  # as the user typed it; of a file, its name without the folder
+    family: str
+    task: str | None
+    dtype: Literal["float32", "float64"]
+    device: str
+    elements: tuple[Element, ...]  # that it knows
+    conservative: bool  # False: forces are predicted directly, Hessian rows are of -dF/dR
+    has_stress: bool
+    hessian_method: str
+    weights_sha256: str | None
+    weights_license: str
+    license_class: LicenseClass
+    level_of_theory: str
+    citation: str
+    versions: dict[str, str]  # of packages that decide the numbers
+    arguments: dict[str, Any]  # for ase:module.Class
+
+
+class HessianSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which products were wanted. per_structure: None where that differs, or where it is all rows or none."""
+
+    kind: Literal["none", "full", "rows", "probes"]
+    per_structure: Count | None
+    seed: int
+    codec: Literal["exact", "compact"]
+
+
+class HessianRecord(HessianSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which products there are. codec_error_*: relative (L2) errors of products; n_elements: numbers in all products."""
+
+    n_products: Count
+    n_elements: Count
+    n_computed: Count | None  # by the teacher, the others by symmetry; None: not known
+    codec_error_mean: float
+    codec_error_max: float
+    bytes: Count
+    bytes_per_element: float | None
+
+
+class Preflight(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The check of derivatives before a run, on one structure; errors are relative. Of an import: of the Hessians themselves."""
+
+    structure: str | None = None
+    n_atoms: Count | None = None
+    dtype: str
+    step_angstrom: float | None = None
+    force_difference_error: float | None
+    product_difference_error: float | None
+    product_run_precision_error: float | None = None
+    tolerance: float | None = None
+    largest_asymmetry: float | None = None
+    largest_change_under_translation: float | None = None
+
+
+class InputFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    bytes: Count
+    sha256: Sha256
+
+
+class Subset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the structures came from. taken: how many have each reference label, by the key it was found under."""
+
+    names: tuple[str, ...]
+    where: str | None
+    limit: int | None
+    seed: int | None
+    inputs: tuple[InputFile, ...]
+    n_read: Count
+    n_duplicates: Count
+    skipped: dict[str, Count]
+    taken: dict[str, dict[str, Count]]
+    license: str
+    citation: tuple[str, ...]
+
+
+class Counts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """elements: structures that have each, by atomic number."""
+
+    n_structures: Count
+    n_atoms: Count
+    n_groups: Count
+    n_quarantined: Count
+    elements: dict[Annotated[str, Meta(pattern=_ATOMIC_NUMBER)], Count]
+
+
+class SplitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How structures were split; None where sets that were put together differ."""
+
+    fractions: str | None
+    seed: int | None
+    by: Literal["group", "structure"]
+
+
+class Splits(SplitSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    n_structures: dict[SplitName, Count]
+
+
+class QuarantineRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A structure without labels, and why. id: empty where it was never a structure."""
+
+    id: Annotated[str, Meta(pattern=_ID)]
+    reason: str
+    text: str
+    attempts: Count
+
+
+class LicenseSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Licences of what the labels were made from; weights_class: see publication/licences.py."""
+
+    structures: str
+    weights: str
+    weights_class: LicenseClass
+    code: str
+
+
+class Licenses(LicenseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    labels: str
+    labels_class: LicenseClass
+    labels_why: str
+
+
+class TeacherOfPass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may differ between sets that were put together."""
+
+    device: str
+    versions: dict[str, str]
+
+
+class CountsOfParent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    n_structures: Count
+    n_quarantined: Count
+
+
+class Parent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A set that another was made of. digest: as LabelSet.digest."""
+
+    digest: Sha256
+    plan: str
+    subset: Subset
+    splits: Splits
+    preflight: Preflight
+    environment: dict[str, str]
+    teacher: TeacherOfPass
+    counts: CountsOfParent
+    history: History | None = None
+
+
+class Pass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A later pass over a set. `add`: products from..to of each structure; `extend`: what was asked, and how many came."""
+
+    add: str | None = None
+    products: tuple[Count, Count] | None = None
+    drift: dict[str, float] | None = None  # of energy and forces against the earlier pass, eV and eV/A
+    extend: dict[str, Any] | None = None
+    n_structures: Count | None = None
+    name: str
+    parent: Sha256
+    preflight: Preflight
+    environment: dict[str, str]
+    teacher: TeacherOfPass
+    quarantine: tuple[QuarantineRow, ...]
+
+
+class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where a set came from that was not made by one labelling run. made_by: merge, subset or import, with its settings."""
+
+    made_by: str | None = None
+    settings: dict[str, Any] | None = None
+    parents: tuple[Parent, ...] = ()
+    n_duplicates: Count | None = None
+    n_groups_in_different_splits: Count | None = None
+    noted: tuple[str, ...] = ()
+    passes: tuple[Pass, ...] = ()
+
+
+class ShardRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(pattern=_SHARD_NAME)]
+    bytes: Annotated[int, Meta(ge=0, le=MAX_SHARD_FILE_BYTES)]
+    sha256: Sha256
+    n_structures: Count
+    n_atoms: Count
+    n_products: Count
+
+
+class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """manifest.json, in the order in which it is written."""
+
+    format: Literal["hdistill label set"]
+    version: Literal[2]
+    plan: str  # digest of what was wanted
+    units: dict[str, str]
+    sign: str
+    teacher: TeacherRecord
+    hessian: HessianRecord
+    preflight: Preflight
+    subset: Subset
+    counts: Counts
+    splits: Splits
+    quarantine: tuple[QuarantineRow, ...]
+    licenses: Licenses
+    environment: dict[str, str]  # versions that wrote it
+    history: History | None = None
+    shards: tuple[ShardRow, ...]
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """The passes after the first, in order."""
+        return self.history.passes if self.history is not None else ()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """manifest.json of a label set. Raises LabelSetError: none, of another format or version, a field of another type."""
     file = folder / MANIFEST
-    found = _status(file)
-    if found is None:
+    status = _status(file)
+    if status is None:
         if (folder / "plan.json").exists():
             raise LabelSetError(f"{folder} is not finished; run the `hdistill label` command that began it again.")
         raise LabelSetError(f"{folder} is no label set: it has no {MANIFEST}. Make one with `hdistill label`.")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise LabelSetError(f"{file} is no regular file; it was refused.")
-    if found.st_size > MAX_MANIFEST_BYTES:
+    if status.st_size > MAX_MANIFEST_BYTES:
         raise LabelSetError(f"{file} is larger than a manifest can be; it was refused.")
     return parse_manifest(file.read_bytes(), str(file))
 
 
-def parse_manifest(data: bytes, what: str) -> dict[str, Any]:
+def parse_manifest(data: bytes, what: str) -> Manifest:
     """A manifest in memory, checked like one on disk; `what` names it in errors. Raises LabelSetError."""
-    manifest = read_object(data, what)
-    found, version = manifest.get("format"), manifest.get("version")
-    if found != FORMAT:
-        raise LabelSetError(f"{what} says its format is {_shown(found)}; '{FORMAT}' was wanted.")
-    if type(version) is not int or version != VERSION:
-        raise LabelSetError(
-            f"{what} is a label set of version {_shown(version)}; this hdistill reads version {VERSION}. "
-            "Install the hdistill that wrote it."
-        )
-    for path, (wanted, fits) in FIELDS.items():
-        _check_field(manifest, path, wanted, fits, what)
-    _check_shards(manifest["shards"], what)
-    return manifest
+    content = read_object(data, what)
+    if content.get("format") != FORMAT:
+        raise LabelSetError(f"{what} says its format is {shown(content.get('format'))}; '{FORMAT}' was wanted.")
+    content = migrated(content, what)
+    _require_shard_names(content.get("shards"), what)
+    return typed(content, Manifest, what, _PATTERNS)
 
 
-def _status(file: Path) -> Any:
+def _status(file: Path) -> os.stat_result | None:
     try:
         return file.stat()
     except (OSError, ValueError):
         return None
 
 
-def _check_field(manifest: dict[str, Any], path: str, wanted: str, fits: Callable[[Any], bool], what: str) -> None:
-    value: Any = manifest
-    for key in path.split("."):
-        if not isinstance(value, dict):
-            raise LabelSetError(f"{what} is damaged: what holds {path} is no object; restore it from its origin.")
-        if key not in value:
-            if path in REQUIRED:
-                raise LabelSetError(f"{what} is damaged: it lacks {path}; restore it from its origin.")
-            return
-        value = value[key]
-    if not fits(value):
-        raise LabelSetError(f"{what} is damaged: {path} is {_shown(value)}, {wanted} was wanted; restore it.")
-
-
-def _check_shards(rows: list[dict[str, Any]], what: str) -> None:
-    names = set()
-    for row in rows:
-        for key, (wanted, fits) in SHARD_FIELDS.items():
-            if key not in row or not fits(row[key]):
-                if key == "name" and isinstance(row.get(key), str):
-                    raise LabelSetError(
-                        f"{what} names a shard {_shown(row[key])}, outside its folder or no name of one; it was refused."
-                    )
-                raise LabelSetError(
-                    f"{what} is damaged: a shard's {key} is {_shown(row.get(key))}, {wanted} was wanted."
-                )
-        if row["name"] in names:
-            raise LabelSetError(f"{what} is damaged: it names the shard {row['name']} twice.")
-        names.add(row["name"])
-
-
-def _shown(value: Any) -> str:
-    text = ascii(value) if not isinstance(value, dict | list) else f"a JSON {type(value).__name__}"
-    return text if len(text) < 80 else f"{text[:76]}..."
-
-
-def _count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 53
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float)
-
-
-def _elements(value: Any) -> bool:
-    return isinstance(value, dict) and all(z in _ATOMIC_NUMBERS and _count(n) for z, n in value.items())
-
-
-def _splits(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) <= set(SPLITS) and all(map(_count, value.values()))
-
-
-def _quarantine(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(row, dict) and all(_text(row.get(key)) for key in ("id", "reason", "text")) for row in value
-    )
-
-
-_ATOMIC_NUMBERS = {str(z) for z in range(1, 119)}
-_COUNT = ("a whole number of 0 or more", _count)
-_TEXT = ("a text", _text)
-_OBJECT = ("an object", _object)
-_NUMBER = ("a number", _number)
-REQUIRED = {"counts.n_structures", "counts.elements", "shards"}
-FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "counts.n_structures": _COUNT,
-    "counts.n_atoms": _COUNT,
-    "counts.n_groups": _COUNT,
-    "counts.n_quarantined": _COUNT,
-    "counts.elements": ("an object of atomic numbers and counts", _elements),
-    "splits": _OBJECT,
-    "splits.n_structures": ("an object of train, val, test and counts", _splits),
-    "hessian": _OBJECT,
-    "hessian.kind": _TEXT,
-    "hessian.codec": _TEXT,
-    "hessian.n_products": _COUNT,
-    "hessian.n_elements": _COUNT,
-    "hessian.bytes": _COUNT,
-    "hessian.codec_error_mean": _NUMBER,
-    "hessian.codec_error_max": _NUMBER,
-    "teacher": _OBJECT,
-    "preflight": _OBJECT,
-    "subset": _OBJECT,
-    "licenses": _OBJECT,
-    "plan": _TEXT,
-    "quarantine": ("a list of objects with id, reason and text", _quarantine),
-    "shards": ("a list of objects", lambda value: isinstance(value, list) and all(map(_object, value))),
-}
-SHARD_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "name": ("a file name that ends in .h5", lambda value: _text(value) and bool(_SHARD_NAME.fullmatch(value))),
-    "sha256": ("64 hexadecimal digits", lambda value: _text(value) and bool(_SHA256.fullmatch(value))),
-    "bytes": ("a number of bytes", lambda value: _count(value) and value <= MAX_SHARD_FILE_BYTES),
-    "n_structures": _COUNT,
-    "n_atoms": _COUNT,
-    "n_products": _COUNT,
-}
+def _require_shard_names(rows: object, what: str) -> None:
+    """Raise LabelSetError for a name that leads elsewhere, and for one that is there twice."""
+    names = [row.get("name") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    texts = [name for name in names if isinstance(name, str)]
+    for name in texts:
+        if not re.match(_SHARD_NAME, name):
+            raise LabelSetError(
+                f"{what} names a shard {shown(name)}, outside its folder or no name of one; it was refused."
+            )
+    if len(set(texts)) < len(texts):
+        twice = next(name for name in texts if texts.count(name) > 1)
+        raise LabelSetError(f"{what} is damaged: it names the shard {twice} twice.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FORMAT = "hdistill label set"
+FORMAT: Literal["hdistill label set"] = "hdistill label set"
 VERSION = 1
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, SplitName, SplitName] = ("train", "val", "test")

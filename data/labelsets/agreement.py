@@ -14,12 +14,12 @@ codec can cost at most (docs/format.md) where a stranger's manifest says more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..format.manifest import Manifest
 from ..structure import Directions, HessianProducts, Labels
 
 CODEC_LIMITS = {"exact": 1e-6, "compact": 0.01}
@@ -52,11 +52,10 @@ class Difference:
         return f"{self.quantity} by {self.found:.3g} {UNITS[self.quantity]}, {self.allowed:.2g} allowed"
 
 
-def tolerance(manifest: Mapping[str, Any]) -> Tolerance:
+def tolerance(manifest: Manifest) -> Tolerance:
     """What two labels of the teacher in this manifest may differ by."""
-    stated = float(manifest["hessian"]["codec_error_max"])
-    codec = min(1.01 * stated, CODEC_LIMITS.get(manifest["hessian"]["codec"], 0.0))
-    if manifest["teacher"]["dtype"] == "float64":
+    codec = min(1.01 * manifest.hessian.codec_error_max, CODEC_LIMITS[manifest.hessian.codec])
+    if manifest.teacher.dtype == "float64":
         return Tolerance((1e-6, 1e-10), (1e-5, 1e-6), (1e-6, 1e-5), 1e-5 + codec)
     return Tolerance((1e-4, 1e-6), (2e-4, 2e-4), (1e-5, 1e-3), 1e-3 + codec)
 

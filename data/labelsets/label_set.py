@@ -22,11 +22,13 @@ from ..format.manifest import (
     MANIFEST as MANIFEST,
     MAX_MANIFEST_BYTES as MAX_MANIFEST_BYTES,
     SHARDS as SHARDS,
+    Manifest,
     read_manifest as read_manifest,
 )
 from ..format.schema import SPLITS
 from ..format.shard_file import OpenShard, open_shard
 from ..support.publish import sha256_of
+from ..support.typed import as_json, fields_of
 
 FETCHES = 20  # of one shard, for one reading: other processes may evict it in between
 T = TypeVar("T")
@@ -77,7 +79,7 @@ class LabelSet:
     """An opened label set. `address` says where it is, if that is not `path`."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     shards: tuple[ShardEntry, ...]
     address: str = ""
 
@@ -94,7 +96,7 @@ class LabelSet:
     @property
     def elements(self) -> list[int]:
         """Atomic numbers that occur, ascending."""
-        return sorted(int(z) for z in self.manifest["counts"]["elements"])
+        return sorted(int(z) for z in self.manifest.counts.elements)
 
 
 def _n_atoms_of(path: Path) -> NDArray[np.int64]:
@@ -120,18 +122,18 @@ def open_label_set(path: Path, check: bool = True) -> LabelSet:
     return labels
 
 
-def label_set_of(manifest: dict[str, Any], folder: Path) -> LabelSet:
+def label_set_of(manifest: Manifest, folder: Path) -> LabelSet:
     """The label set that a manifest, checked already, describes, with its shards in a folder; nothing is read."""
     shards = tuple(
         ShardEntry(
-            path=folder / SHARDS / row["name"],
-            bytes=row["bytes"],
-            sha256=row["sha256"],
-            n_structures=row["n_structures"],
-            n_atoms_total=row["n_atoms"],
-            n_products=row["n_products"],
+            path=folder / SHARDS / row.name,
+            bytes=row.bytes,
+            sha256=row.sha256,
+            n_structures=row.n_structures,
+            n_atoms_total=row.n_atoms,
+            n_products=row.n_products,
         )
-        for row in manifest["shards"]
+        for row in manifest.shards
     )
     return LabelSet(folder, manifest, shards)
 
@@ -188,28 +190,21 @@ def verify(path: Path, advance: Callable[[], None] = lambda: None) -> LabelSet:
 def info(path: Path) -> dict[str, Any]:
     """What `hdistill labels info` shows: counts, teacher, Hessian labels and bytes of a label set. Raises LabelSetError."""
     manifest = read_manifest(path.parent if path.name == SHARDS else path)
-    try:
-        return _info(manifest)
-    except KeyError as error:
-        raise LabelSetError(f"{path / MANIFEST} is damaged: it lacks {error}; restore it from its origin.") from error
-
-
-def _info(manifest: dict[str, Any]) -> dict[str, Any]:
-    counts = manifest["counts"]
+    counts = manifest.counts
     return {
-        "n_structures": counts["n_structures"],
-        "n_atoms": counts["n_atoms"],
-        "n_quarantined": counts["n_quarantined"],
-        "n_groups": counts["n_groups"],
-        "elements": counts["elements"],
-        "splits": {name: manifest["splits"]["n_structures"][name] for name in SPLITS},
-        "hessian": manifest["hessian"],
-        "teacher": manifest["teacher"],
-        "preflight": manifest["preflight"],
-        "subset": manifest["subset"],
-        "licenses": manifest["licenses"],
-        "history": manifest.get("history", {}),
-        "bytes": sum(shard["bytes"] for shard in manifest["shards"]),
-        "n_shards": len(manifest["shards"]),
-        "plan": manifest["plan"],
+        "n_structures": counts.n_structures,
+        "n_atoms": counts.n_atoms,
+        "n_quarantined": counts.n_quarantined,
+        "n_groups": counts.n_groups,
+        "elements": counts.elements,
+        "splits": {name: manifest.splits.n_structures[name] for name in SPLITS},
+        "hessian": as_json(manifest.hessian),
+        "teacher": as_json(manifest.teacher),
+        "preflight": fields_of(manifest.preflight),
+        "subset": as_json(manifest.subset),
+        "licenses": as_json(manifest.licenses),
+        "history": as_json(manifest.history) if manifest.history is not None else {},
+        "bytes": sum(shard.bytes for shard in manifest.shards),
+        "n_shards": len(manifest.shards),
+        "plan": manifest.plan,
     }

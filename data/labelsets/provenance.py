@@ -10,13 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import LabelSetError
+from ..format.manifest import (
+    CountsOfParent,
+    HessianSettings,
+    LicenseSettings,
+    Manifest,
+    Parent,
+    SplitSettings,
+    Subset,
+    TeacherOfPass,
+    TeacherRecord,
+)
 from ..publication.licences import CLASSES, JOIN
 from .label_set import LabelSet
 
-Manifest = Mapping[str, Any]
+T = TypeVar("T")
 DECIDING = (
     *("family", "task", "dtype", "weights_sha256", "arguments"),
     *("level_of_theory", "conservative", "has_stress", "hessian_method"),
@@ -28,29 +39,28 @@ HESSIAN_SETTINGS = ("kind", "codec", "seed")
 def require_alike(a: Manifest, b: Manifest, names: tuple[str, str]) -> list[str]:
     """Raise LabelSetError where two sets must not be put together; returns the differences that are only noted."""
     for key in HESSIAN_SETTINGS:
-        x, y = a["hessian"].get(key), b["hessian"].get(key)
+        x, y = getattr(a.hessian, key), getattr(b.hessian, key)
         if x != y:
             raise _unlike(names, f"the {key} of the Hessian labels", x, y)
-    return require_same_teacher(a["teacher"], b["teacher"], names)
+    return require_same_teacher(a.teacher, b.teacher, names)
 
 
-def require_same_teacher(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str]) -> list[str]:
-    """Raise LabelSetError unless two "teacher" entries are of one teacher; returns the differences that are only noted."""
+def require_same_teacher(a: TeacherRecord, b: TeacherRecord, names: tuple[str, str]) -> list[str]:
+    """Raise LabelSetError unless two records are of one teacher; returns the differences that are only noted."""
     for key in DECIDING:
-        x, y = a.get(key), b.get(key)
+        x, y = getattr(a, key), getattr(b, key)
         if (x or None) != (y or None):
             raise _unlike(names, f"the teacher's {key}", x, y)
     noted = []
-    versions = [dict(teacher["versions"]) for teacher in (a, b)]
-    for package in sorted(set(versions[0]) | set(versions[1])):
-        x, y = (found.get(package) for found in versions)
+    for package in sorted({*a.versions, *b.versions}):
+        x, y = a.versions.get(package), b.versions.get(package)
         if x == y:
             continue
         if package not in NOTED_PACKAGES:
             raise _unlike(names, f"the version of {package}, a part of the teacher,", x, y)
         noted.append(f"{package} {x} and {y}")
-    if a["device"] != b["device"]:
-        noted.append(f"device {a['device']} and {b['device']}")
+    if a.device != b.device:
+        noted.append(f"device {a.device} and {b.device}")
     return noted
 
 
@@ -61,14 +71,20 @@ def _unlike(names: tuple[str, str], what: str, x: Any, y: Any) -> LabelSetError:
     )
 
 
-def parent(labels: LabelSet) -> dict[str, Any]:
+def parent(labels: LabelSet) -> Parent:
     """What the manifest of a new set says of one it was made of."""
     manifest = labels.manifest
-    kept = {key: manifest[key] for key in ("plan", "subset", "splits", "preflight", "environment")}
-    teacher = {key: manifest["teacher"].get(key) for key in ("device", "versions")}
-    counts = {key: manifest["counts"][key] for key in ("n_structures", "n_quarantined")}
-    history = {"history": manifest["history"]} if "history" in manifest else {}
-    return {"digest": labels.digest, **kept, "teacher": teacher, "counts": counts, **history}
+    return Parent(
+        digest=labels.digest,
+        plan=manifest.plan,
+        subset=manifest.subset,
+        splits=manifest.splits,
+        preflight=manifest.preflight,
+        environment=manifest.environment,
+        teacher=TeacherOfPass(device=manifest.teacher.device, versions=manifest.teacher.versions),
+        counts=CountsOfParent(n_structures=manifest.counts.n_structures, n_quarantined=manifest.counts.n_quarantined),
+        history=manifest.history,
+    )
 
 
 def digest_of(content: Any) -> str:
@@ -76,42 +92,55 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def united_subset(subsets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def hessian_settings(manifest: Manifest, per_structure: int | None) -> HessianSettings:
+    """Kind, seed and codec of a set's Hessian labels, with another number of products of each structure."""
+    hessian = manifest.hessian
+    return HessianSettings(kind=hessian.kind, per_structure=per_structure, seed=hessian.seed, codec=hessian.codec)
+
+
+def united_subset(subsets: Sequence[Subset]) -> Subset:
     """The "subset" of several sets: names, input files and citations united, counts added, what differs left to the parents."""
-
-    def same(key: str) -> Any:
-        values = [subset.get(key) for subset in subsets]
-        return values[0] if all(value == values[0] for value in values) else None
-
     skipped: dict[str, int] = {}
     taken: dict[str, dict[str, int]] = {}
     for subset in subsets:
-        add_counts(skipped, subset.get("skipped", {}))
-        for quantity, counts in subset.get("taken", {}).items():
+        add_counts(skipped, subset.skipped)
+        for quantity, counts in subset.taken.items():
             add_counts(taken.setdefault(quantity, {}), counts)
-    return {
-        "names": _united(name for subset in subsets for name in subset.get("names", ())),
-        "where": same("where"),
-        "limit": same("limit"),
-        "seed": same("seed"),
-        "inputs": _united(row for subset in subsets for row in subset.get("inputs", ())),
-        "n_read": sum(subset.get("n_read", 0) for subset in subsets),
-        "n_duplicates": sum(subset.get("n_duplicates", 0) for subset in subsets),
-        "skipped": skipped,
-        "taken": taken,
-        "license": joined(subset.get("license", "unknown") for subset in subsets),
-        "citation": sorted({text for subset in subsets for text in subset.get("citation", ())}),
-    }
+    return Subset(
+        names=tuple(dict.fromkeys(name for subset in subsets for name in subset.names)),
+        where=same([subset.where for subset in subsets]),
+        limit=same([subset.limit for subset in subsets]),
+        seed=same([subset.seed for subset in subsets]),
+        inputs=tuple(dict.fromkeys(file for subset in subsets for file in subset.inputs)),
+        n_read=sum(subset.n_read for subset in subsets),
+        n_duplicates=sum(subset.n_duplicates for subset in subsets),
+        skipped=skipped,
+        taken=taken,
+        license=joined(subset.license for subset in subsets),
+        citation=tuple(sorted({text for subset in subsets for text in subset.citation})),
+    )
 
 
-def united_licenses(licenses: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def united_licenses(licenses: Sequence[LicenseSettings]) -> LicenseSettings:
     """Licences of several sets: those of the structures all together, of the weights too, and the strictest class."""
-    return {
-        "structures": joined(row["structures"] for row in licenses),
-        "weights": joined(row["weights"] for row in licenses),
-        "weights_class": max((row["weights_class"] for row in licenses), key=CLASSES.index),
-        "code": licenses[0]["code"],
-    }
+    return LicenseSettings(
+        structures=joined(row.structures for row in licenses),
+        weights=joined(row.weights for row in licenses),
+        weights_class=max((row.weights_class for row in licenses), key=CLASSES.index),
+        code=licenses[0].code,
+    )
+
+
+def united_splits(splits: Sequence[SplitSettings]) -> SplitSettings:
+    """How several sets, which are split by the same unit, were split."""
+    return SplitSettings(
+        fractions=same([row.fractions for row in splits]), seed=same([row.seed for row in splits]), by=splits[0].by
+    )
+
+
+def same(values: Sequence[T]) -> T | None:
+    """What all values are, or None."""
+    return values[0] if all(value == values[0] for value in values) else None
 
 
 def joined(texts: Iterable[str]) -> str:
@@ -123,14 +152,6 @@ def add_counts(counts: dict[str, int], more: Mapping[str, int]) -> None:
     """Add counts by name."""
     for name, n in more.items():
         counts[name] = counts.get(name, 0) + n
-
-
-def _united(values: Iterable[Any]) -> list[Any]:
-    found: list[Any] = []
-    for value in values:
-        if value not in found:
-            found.append(value)
-    return found
 
 
 def _shown(value: Any) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LabelSetError
+from ..format.manifest import Manifest
 from ..format.schema import ARRAYS, MAX_QUARANTINE_ROWS, SPLITS
 from ..format.shard import decode
 from ..format.shard_file import OpenShard
@@ -51,32 +52,29 @@ class Recount:
         self.ids.append(np.ascontiguousarray(shard["id"][:]).view("V16").ravel())
         self.groups.append(_hashes(shard["group"][:]) << np.uint64(2) | split)
 
-    def check(self, manifest: dict[str, Any], what: str) -> None:
+    def check(self, manifest: Manifest, what: str) -> None:
         """The manifest's counts against these; each id once, and no group in two splits. Raises LabelSetError."""
         ids = np.concatenate(self.ids) if self.ids else np.zeros(0, "V16")
         if len(np.unique(ids)) < len(ids):
             raise LabelSetError(f"{what} holds a structure twice; make it again with `hdistill labels merge`.")
         groups = np.unique(np.concatenate(self.groups)) if self.groups else np.zeros(0, np.uint64)
         n_groups = len(np.unique(groups >> np.uint64(2)))
-        splits = manifest.get("splits", {})
-        if splits.get("by") == "group" and len(groups) > n_groups:
+        counts, hessian, splits = manifest.counts, manifest.hessian, manifest.splits
+        if splits.by == "group" and len(groups) > n_groups:
             raise LabelSetError(f"{what} has a group in two of its splits, though it says it was split by group.")
-        counts, hessian = manifest["counts"], manifest.get("hessian", {})
-        stated: dict[str, tuple[Any, Any]] = {
-            "structures": (counts["n_structures"], self.structures),
-            "atoms": (counts.get("n_atoms"), self.atoms),
-            "groups": (counts.get("n_groups"), n_groups),
-            "elements": (counts["elements"], {str(z): n for z, n in sorted(self.elements.items())}),
-            "structures in each split": (splits.get("n_structures"), {s: self.splits[s] for s in SPLITS}),
-            "Hessian products": (hessian.get("n_products"), self.products),
-            "elements of Hessian products": (hessian.get("n_elements"), self.values),
+        compared: dict[str, tuple[Any, Any]] = {
+            "structures": (counts.n_structures, self.structures),
+            "atoms": (counts.n_atoms, self.atoms),
+            "groups": (counts.n_groups, n_groups),
+            "elements": (counts.elements, {str(z): n for z, n in sorted(self.elements.items())}),
+            "structures in each split": (splits.n_structures, {s: self.splits[s] for s in SPLITS}),
+            "Hessian products": (hessian.n_products, self.products),
+            "elements of Hessian products": (hessian.n_elements, self.values),
+            "structures in quarantine": (min(counts.n_quarantined, MAX_QUARANTINE_ROWS), len(manifest.quarantine)),
         }
-        if "quarantine" in manifest:
-            listed = min(counts.get("n_quarantined", 0), MAX_QUARANTINE_ROWS)
-            stated["structures in quarantine"] = (listed, len(manifest["quarantine"]))
-        for name, (said, found) in stated.items():
-            if said is not None and said != found:
-                raise LabelSetError(f"{what} counts {name} as {_short(said)}, but there are {_short(found)}.")
+        for name, (stated, counted) in compared.items():
+            if stated != counted:
+                raise LabelSetError(f"{what} counts {name} as {_short(stated)}, but there are {_short(counted)}.")
 
 
 def _check_numbers(shard: OpenShard, path: Path) -> None:

@@ -1,34 +1,52 @@
 """Writing a label set: the one place where shards are packed and a manifest is made, whoever labelled the structures.
 
-    parts of arrays ──▶ shards of SHARD_BYTES, named by their contents ──▶ counts ──▶ manifest.json, published last
+    blocks of arrays ──▶ shards of SHARD_BYTES, named by their contents ──▶ counts ──▶ manifest.json, published last
 
-Nothing is decoded, so what a codec stored stays as it is, to the byte; memory is that of one shard. The same parts and facts give
+Nothing is decoded, so what a codec stored stays as it is, to the byte; memory is that of one shard. The same blocks and facts give
 the same bytes: no time and no machine name is written. A killed writer leaves shards that no manifest names; run it again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from ..errors import LabelSetError
-from ..format.schema import FORMAT, MAX_QUARANTINE_ROWS, SIGN, SPLITS, VERSION
+from ..format.manifest import (
+    Counts,
+    HessianRecord,
+    HessianSettings,
+    History,
+    Licenses,
+    LicenseSettings,
+    Manifest,
+    Preflight,
+    QuarantineRow,
+    ShardRow,
+    Splits,
+    SplitSettings,
+    Subset,
+    TeacherRecord,
+)
+from ..format.migrate import MANIFEST_VERSION
+from ..format.schema import FORMAT, MAX_QUARANTINE_ROWS, SIGN, SPLITS, SplitName
 from ..format.shard import concatenate
 from ..format.shard_file import Arrays, image, open_shard
 from ..publication.documents import write_documents
-from ..publication.licences import for_manifest
+from ..publication.licences import labels_licence
 from ..support.publish import publish
+from ..support.typed import as_bytes
 from .label_set import MANIFEST, SHARDS
 
 SHARD_BYTES = 128 << 20  # of arrays in memory; what is on disk is smaller
@@ -37,7 +55,7 @@ MAX_TEXT = 400  # characters of why a structure is in quarantine; quarantine/ ha
 
 
 @dataclass(frozen=True)
-class Part:
+class Block:
     """Arrays of some structures, and what the codec cost their products: sum and maximum of the relative errors.
 
     n_computed: how many products the teacher computed, where symmetry gave the others; None: not known.
@@ -54,7 +72,7 @@ class Part:
 
 
 class Cost(NamedTuple):
-    """error_sum, error_max and n_computed of one part, or of several together."""
+    """error_sum, error_max and n_computed of one block, or of several together."""
 
     error_sum: float = 0.0
     error_max: float = 0.0
@@ -70,42 +88,37 @@ class Cost(NamedTuple):
 class Facts:
     """What is known of a label set besides its arrays, as the manifest states it.
 
-    plan identifies what was wanted. hessian has kind, per_structure, seed, codec; splits has fractions, seed, by; licenses has
-    structures, weights, weights_class, code; quarantine has a row (id, reason, text, attempts) for each structure without
-    labels; history is where the set came from when it was made of others or in several passes.
+    plan identifies what was wanted; quarantine has a row for each structure without labels; history is where the set came from
+    when it was made of others or in several passes.
     """
 
     plan: str
-    teacher: Mapping[str, Any]
-    hessian: Mapping[str, Any]
-    preflight: Mapping[str, Any]
-    subset: Mapping[str, Any]
-    splits: Mapping[str, Any]
-    licenses: Mapping[str, Any]
-    quarantine: Sequence[Mapping[str, Any]] = ()
-    history: Mapping[str, Any] = field(default_factory=dict)
+    teacher: TeacherRecord
+    hessian: HessianSettings
+    preflight: Preflight
+    subset: Subset
+    splits: SplitSettings
+    licenses: LicenseSettings
+    quarantine: Sequence[QuarantineRow] = ()
+    history: History | None = None
 
 
-def facts_of(manifest: Mapping[str, Any]) -> Facts:
+def facts_of(manifest: Manifest) -> Facts:
     """The facts that a manifest was made of: what a set that is made of this one keeps."""
-
-    def of(part: str, *keys: str) -> dict[str, Any]:
-        return {key: manifest[part][key] for key in keys}
-
     return Facts(
-        plan=manifest["plan"],
-        teacher=manifest["teacher"],
-        hessian=of("hessian", "kind", "per_structure", "seed", "codec"),
-        preflight=manifest["preflight"],
-        subset=manifest["subset"],
-        splits=of("splits", "fractions", "seed", "by"),
-        licenses=of("licenses", "structures", "weights", "weights_class", "code"),
-        quarantine=manifest["quarantine"],
-        history=manifest.get("history", {}),
+        plan=manifest.plan,
+        teacher=manifest.teacher,
+        hessian=manifest.hessian,
+        preflight=manifest.preflight,
+        subset=manifest.subset,
+        splits=manifest.splits,
+        licenses=manifest.licenses,
+        quarantine=manifest.quarantine,
+        history=manifest.history,
     )
 
 
-def write(folder: Path, parts: Iterable[Part], facts: Facts) -> dict[str, Any]:
+def write(folder: Path, blocks: Iterable[Block], facts: Facts) -> Manifest:
     """Write shards/ and then manifest.json into a folder; returns the manifest.
 
     A manifest that is there is replaced at the very end, so the set it describes stays valid until then; its shards are not
@@ -113,30 +126,30 @@ def write(folder: Path, parts: Iterable[Part], facts: Facts) -> dict[str, Any]:
     """
     totals = _Totals()
     shards = []
-    for number, (arrays, cost) in enumerate(pack(parts)):
+    for number, (arrays, cost) in enumerate(pack(blocks)):
         data = image(arrays, {"plan": facts.plan})
         sha256 = hashlib.sha256(data).hexdigest()
         name = f"{number:05d}-{sha256[:8]}.h5"
         publish(folder / SHARDS / name, data)
         totals.add(arrays, cost, folder / SHARDS / name)
         shards.append(
-            {
-                "name": name,
-                "bytes": len(data),
-                "sha256": sha256,
-                "n_structures": len(arrays["id"]),
-                "n_atoms": len(arrays["numbers"]),
-                "n_products": int(arrays["product_offsets"][-1]),
-            }
+            ShardRow(
+                name=name,
+                bytes=len(data),
+                sha256=sha256,
+                n_structures=len(arrays["id"]),
+                n_atoms=len(arrays["numbers"]),
+                n_products=int(arrays["product_offsets"][-1]),
+            )
         )
     manifest = _manifest(facts, shards, totals)
     publish_manifest(folder, manifest)
     return manifest
 
 
-def publish_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+def publish_manifest(folder: Path, manifest: Manifest) -> None:
     """The last step of every label set. What is made from the manifest for people and for other programs goes before it."""
-    data = json.dumps(manifest, indent=1).encode()
+    data = as_bytes(manifest)
     write_documents(folder, data)
     publish(folder / MANIFEST, data, replace=True)
 
@@ -150,33 +163,33 @@ def require_free(folder: Path) -> None:
             raise LabelSetError(f"{folder} holds a label set already ({name}); give another -o directory.")
 
 
-def sweep(folder: Path, manifest: Mapping[str, Any]) -> None:
+def sweep(folder: Path, manifest: Manifest) -> None:
     """Remove files in shards/ that the manifest does not name: what a killed writer or a replaced manifest left."""
-    named = {row["name"] for row in manifest["shards"]}
+    named = {row.name for row in manifest.shards}
     for path in (folder / SHARDS).iterdir() if (folder / SHARDS).is_dir() else ():
         if path.name not in named:
             path.unlink(missing_ok=True)
 
 
-def pack(parts: Iterable[Part]) -> Iterator[tuple[Arrays, Cost]]:
-    """Arrays of one shard after the other, each with what its products cost. Empty parts are left out."""
-    waiting: list[Part] = []
+def pack(blocks: Iterable[Block]) -> Iterator[tuple[Arrays, Cost]]:
+    """Arrays of one shard after the other, each with what its products cost. Empty blocks are left out."""
+    waiting: list[Block] = []
     size = 0
-    for part in parts:
-        if len(part.arrays["id"]) == 0:
+    for block in blocks:
+        if len(block.arrays["id"]) == 0:
             continue
-        n_bytes = sum(array.nbytes for array in part.arrays.values())
+        n_bytes = sum(array.nbytes for array in block.arrays.values())
         if waiting and size + n_bytes > SHARD_BYTES:
             yield _joined(waiting)
             waiting, size = [], 0
-        waiting.append(part)
+        waiting.append(block)
         size += n_bytes
     if waiting:
         yield _joined(waiting)
 
 
-def _joined(parts: list[Part]) -> tuple[Arrays, Cost]:
-    return concatenate([part.arrays for part in parts]), reduce(Cost.plus, [part.cost for part in parts])
+def _joined(blocks: list[Block]) -> tuple[Arrays, Cost]:
+    return concatenate([block.arrays for block in blocks]), reduce(Cost.plus, [block.cost for block in blocks])
 
 
 class _Totals:
@@ -187,7 +200,7 @@ class _Totals:
         self.cost = Cost()
         self.elements: Counter[int] = Counter()
         self.groups: NDArray[np.uint64] = np.zeros(0, np.uint64)
-        self.splits: Counter[str] = Counter()
+        self.splits: Counter[SplitName] = Counter()
 
     def add(self, arrays: Arrays, cost: Cost, path: Path) -> None:
         atoms, products = np.diff(arrays["atom_offsets"]), np.diff(arrays["product_offsets"])
@@ -213,45 +226,62 @@ def group_keys(groups: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     return np.array(keys, np.uint64)[inverse] if keys else np.zeros(0, np.uint64)
 
 
-def _manifest(facts: Facts, shards: list[dict[str, Any]], totals: _Totals) -> dict[str, Any]:
+def _manifest(facts: Facts, shards: Sequence[ShardRow], totals: _Totals) -> Manifest:
     """Everything a stranger needs to know of the set."""
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "plan": facts.plan,
-        "units": UNITS,
-        "sign": SIGN,
-        "teacher": dict(facts.teacher),
-        "hessian": {
-            **facts.hessian,
-            "n_products": totals.products,
-            "n_elements": totals.elements_stored,
-            "n_computed": totals.cost.n_computed,
-            "codec_error_mean": totals.cost.error_sum / totals.products if totals.products else 0.0,
-            "codec_error_max": totals.cost.error_max,
-            "bytes": totals.hessian_bytes,
-            "bytes_per_element": totals.hessian_bytes / totals.elements_stored if totals.elements_stored else None,
-        },
-        "preflight": dict(facts.preflight),
-        "subset": dict(facts.subset),
-        "counts": {
-            "n_structures": totals.structures,
-            "n_atoms": totals.atoms,
-            "n_groups": len(totals.groups),
-            "n_quarantined": len(facts.quarantine),
-            "elements": {str(z): n for z, n in sorted(totals.elements.items())},
-        },
-        "splits": {**facts.splits, "n_structures": {name: totals.splits[name] for name in SPLITS}},
-        "quarantine": [_quarantine_row(row) for row in facts.quarantine[:MAX_QUARANTINE_ROWS]],
-        "licenses": {**facts.licenses, **for_manifest(facts.licenses)},
-        "environment": {
+    licence = labels_licence(facts.licenses.structures, facts.licenses.weights, facts.licenses.weights_class)
+    return Manifest(
+        format=FORMAT,
+        version=MANIFEST_VERSION,
+        plan=facts.plan,
+        units=UNITS,
+        sign=SIGN,
+        teacher=facts.teacher,
+        hessian=HessianRecord(
+            kind=facts.hessian.kind,
+            per_structure=facts.hessian.per_structure,
+            seed=facts.hessian.seed,
+            codec=facts.hessian.codec,
+            n_products=totals.products,
+            n_elements=totals.elements_stored,
+            n_computed=totals.cost.n_computed,
+            codec_error_mean=totals.cost.error_sum / totals.products if totals.products else 0.0,
+            codec_error_max=totals.cost.error_max,
+            bytes=totals.hessian_bytes,
+            bytes_per_element=totals.hessian_bytes / totals.elements_stored if totals.elements_stored else None,
+        ),
+        preflight=facts.preflight,
+        subset=facts.subset,
+        counts=Counts(
+            n_structures=totals.structures,
+            n_atoms=totals.atoms,
+            n_groups=len(totals.groups),
+            n_quarantined=len(facts.quarantine),
+            elements={str(z): n for z, n in sorted(totals.elements.items())},
+        ),
+        splits=Splits(
+            fractions=facts.splits.fractions,
+            seed=facts.splits.seed,
+            by=facts.splits.by,
+            n_structures={name: totals.splits[name] for name in SPLITS},
+        ),
+        quarantine=tuple(_shortened(row) for row in facts.quarantine[:MAX_QUARANTINE_ROWS]),
+        licenses=Licenses(
+            structures=facts.licenses.structures,
+            weights=facts.licenses.weights,
+            weights_class=facts.licenses.weights_class,
+            code=facts.licenses.code,
+            labels=licence.id,
+            labels_class=licence.license_class,
+            labels_why=licence.why,
+        ),
+        environment={
             "python": platform.python_version(),
             **{package: metadata.version(package) for package in ("hdistill", "numpy", "h5py")},
         },
-        **({"history": dict(facts.history)} if facts.history else {}),
-        "shards": shards,
-    }
+        history=facts.history,
+        shards=tuple(shards),
+    )
 
 
-def _quarantine_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id": row["id"], "reason": row["reason"], "text": row["text"][:MAX_TEXT], "attempts": row["attempts"]}
+def _shortened(row: QuarantineRow) -> QuarantineRow:
+    return replace(row, text=row.text[:MAX_TEXT])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from ..format.manifest import Manifest
+from ..support.typed import fields_of
 from .licences import KNOWN, Licence, of_manifest, with_stated
 from .statement import Permission, Publication
 
@@ -27,8 +28,8 @@ METHOD = (
 PROBES = 'Rodriguez et al., "Projected Hessian Learning", 2026, arXiv:2603.04523'
 
 
-def card(manifest: Mapping[str, Any], stated: Publication, permission: Permission | None = None) -> bytes:
-    """README.md of a label set. Raises KeyError where the manifest lacks what the card must say."""
+def card(manifest: Manifest, stated: Publication, permission: Permission | None = None) -> bytes:
+    """README.md of a label set."""
     licence = of_manifest(manifest, stated.stated_licenses)
     sections = [
         _front_matter(manifest, stated, licence),
@@ -46,40 +47,39 @@ def card(manifest: Mapping[str, Any], stated: Publication, permission: Permissio
     return ("\n\n".join(sections) + "\n").encode()
 
 
-def title(manifest: Mapping[str, Any], stated: Publication) -> str:
+def title(manifest: Manifest, stated: Publication) -> str:
     """What the publisher calls the set, else what it is."""
-    what = "Energies and forces" if manifest["hessian"]["n_products"] == 0 else "Energies, forces and Hessian products"
+    what = "Energies and forces" if manifest.hessian.n_products == 0 else "Energies, forces and Hessian products"
     return stated.title or f"{what} of {teacher_name(manifest)} on {structure_names(manifest)}"
 
 
-def teacher_name(manifest: Mapping[str, Any]) -> str:
+def teacher_name(manifest: Manifest) -> str:
     """The teacher as it is called; of a checkpoint the file's name, not where it lies on somebody's disk."""
-    name = str(manifest["teacher"]["name"])
+    name = manifest.teacher.name
     return re.split(r"[/\\]", name)[-1] if name.endswith((".model", ".pt")) else name
 
 
-def structure_names(manifest: Mapping[str, Any]) -> str:
+def structure_names(manifest: Manifest) -> str:
     """The subsets or files that the structures came from."""
-    return ", ".join(str(name) for name in manifest["subset"].get("names", ())) or "unnamed structures"
+    return ", ".join(manifest.subset.names) or "unnamed structures"
 
 
-def digest(manifest: Mapping[str, Any]) -> str:
+def digest(manifest: Manifest) -> str:
     """Identifies the contents, as LabelSet.digest: sha256 over the shards' sha256, in order."""
-    return hashlib.sha256("".join(shard["sha256"] for shard in manifest["shards"]).encode()).hexdigest()
+    return hashlib.sha256("".join(shard.sha256 for shard in manifest.shards).encode()).hexdigest()
 
 
-def tags(manifest: Mapping[str, Any]) -> list[str]:
+def tags(manifest: Manifest) -> list[str]:
     """Words by which the set is found."""
-    some = ["chemistry", "materials", "interatomic-potentials", "distillation", "hdistill", "hdf5"]
-    return some + (["hessian"] if manifest["hessian"]["n_products"] else []) + [_slug(teacher_name(manifest))]
+    always = ["chemistry", "materials", "interatomic-potentials", "distillation", "hdistill", "hdf5"]
+    return always + (["hessian"] if manifest.hessian.n_products else []) + [_slug(teacher_name(manifest))]
 
 
-def citations(manifest: Mapping[str, Any]) -> list[str]:
+def citations(manifest: Manifest) -> list[str]:
     """What to cite, besides hdistill: the teacher, the structures, the method."""
-    structures = manifest["subset"].get("citation") or []
-    known = [str(c) for c in (manifest["teacher"].get("citation"), *structures) if c and c != "unknown"]
-    known = list(dict.fromkeys(known))
-    return known + [METHOD] + ([PROBES] if manifest["hessian"]["kind"] == "probes" else [])
+    stated = [text for text in (manifest.teacher.citation, *manifest.subset.citation) if text and text != "unknown"]
+    known = list(dict.fromkeys(stated))
+    return known + [METHOD] + ([PROBES] if manifest.hessian.kind == "probes" else [])
 
 
 def plain(text: object) -> str:
@@ -87,12 +87,12 @@ def plain(text: object) -> str:
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
 
 
-def _front_matter(manifest: Mapping[str, Any], stated: Publication, licence: Licence) -> str:
+def _front_matter(manifest: Manifest, stated: Publication, licence: Licence) -> str:
     """YAML; texts are quoted as JSON, which YAML reads the same."""
     rows: list[tuple[str, object]] = [("license", HUB_LICENSES.get(licence.id, "other"))]
     if licence.id not in HUB_LICENSES:
         rows.append(("license_name", _slug(licence.id)))
-    n = manifest["counts"]["n_structures"]
+    n = manifest.counts.n_structures
     rows += [
         ("pretty_name", title(manifest, stated)),
         ("tags", tags(manifest)),
@@ -103,17 +103,17 @@ def _front_matter(manifest: Mapping[str, Any], stated: Publication, licence: Lic
     return "\n".join(["---", *(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in rows), "---"])
 
 
-def _what(manifest: Mapping[str, Any], stated: Publication) -> str:
-    teacher, hessian, subset = manifest["teacher"], manifest["hessian"], manifest["subset"]
-    per = f"{hessian['per_structure']} " if hessian.get("per_structure") else ""
+def _what(manifest: Manifest, stated: Publication) -> str:
+    teacher, hessian, subset = manifest.teacher, manifest.hessian, manifest.subset
+    per = f"{hessian.per_structure} " if hessian.per_structure else ""
     products = {
         "none": "no Hessian products",
         "full": "the full Hessian of each structure",
         "rows": f"{per}random Hessian rows of each structure",
         "probes": f"{per}products of the Hessian with random ±1 vectors of each structure",
-    }.get(hessian["kind"], f"Hessian products ({plain(hessian['kind'])})")
-    task = f", task {plain(teacher['task'])}" if teacher.get("task") else ""
-    where = f", those with {plain(subset['where'])}" if subset.get("where") else ""
+    }[hessian.kind]
+    task = f", task {plain(teacher.task)}" if teacher.task else ""
+    where = f", those with {plain(subset.where)}" if subset.where else ""
     by = f"By {plain(', '.join(stated.authors))}. " if stated.authors else ""
     home = f"Home: <{stated.url}>. " if stated.url else ""
     return (
@@ -122,39 +122,38 @@ def _what(manifest: Mapping[str, Any], stated: Publication) -> str:
         + _table(
             ("", ""),
             [
-                ("teacher", f"{plain(teacher_name(manifest))}{task}, {plain(teacher.get('dtype', '?'))}"),
-                ("level of theory", plain(teacher.get("level_of_theory", "unknown"))),
-                ("weights (sha256)", plain(teacher.get("weights_sha256") or "none")),
-                ("forces", "-dE/dR" if teacher.get("conservative", True) else "predicted directly, not a gradient"),
-                ("packages", plain(", ".join(f"{k} {v}" for k, v in teacher.get("versions", {}).items()) or "none")),
+                ("teacher", f"{plain(teacher_name(manifest))}{task}, {plain(teacher.dtype)}"),
+                ("level of theory", plain(teacher.level_of_theory)),
+                ("weights (sha256)", plain(teacher.weights_sha256 or "none")),
+                ("forces", "-dE/dR" if teacher.conservative else "predicted directly, not a gradient"),
+                ("packages", plain(", ".join(f"{k} {v}" for k, v in teacher.versions.items()) or "none")),
                 ("structures from", plain(structure_names(manifest)) + where),
             ],
         )
     )
 
 
-def _contents(manifest: Mapping[str, Any]) -> str:
-    counts, splits = manifest["counts"], manifest["splits"]
-    n_bytes = sum(shard["bytes"] for shard in manifest["shards"])
-    elements = " ".join(f"{_symbol(int(z))} {n}" for z, n in counts["elements"].items())
+def _contents(manifest: Manifest) -> str:
+    counts, splits = manifest.counts, manifest.splits
+    n_bytes = sum(shard.bytes for shard in manifest.shards)
+    elements = " ".join(f"{_symbol(int(z))} {n}" for z, n in counts.elements.items())
     rows = [
-        ("structures", str(counts["n_structures"])),
-        ("atoms", str(counts["n_atoms"])),
-        ("groups (molecules or materials)", str(counts["n_groups"])),
-        ("Hessian products", str(manifest["hessian"]["n_products"])),
+        ("structures", str(counts.n_structures)),
+        ("atoms", str(counts.n_atoms)),
+        ("groups (molecules or materials)", str(counts.n_groups)),
+        ("Hessian products", str(manifest.hessian.n_products)),
         ("elements (structures that have them)", elements),
-        *((f"split {name}", str(n)) for name, n in splits["n_structures"].items()),
-        ("split by", plain(f"{splits.get('by', 'group')}, fractions {splits.get('fractions', '?')}")),
-        ("in quarantine", str(counts["n_quarantined"])),
-        ("shards", f"{len(manifest['shards'])}, {n_bytes} bytes"),
+        *((f"split {name}", str(n)) for name, n in splits.n_structures.items()),
+        ("split by", plain(f"{splits.by}, fractions {splits.fractions or '?'}")),
+        ("in quarantine", str(counts.n_quarantined)),
+        ("shards", f"{len(manifest.shards)}, {n_bytes} bytes"),
         ("digest of the shards", digest(manifest)),
     ]
-    history = manifest.get("history")
-    if history:
-        parents = ", ".join(str(parent.get("digest", "?"))[:12] for parent in history.get("parents", ()))
-        rows.append(("made by", plain(str(history.get("made_by", "?")) + (f" of {parents}" if parents else ""))))
-    computed = manifest["hessian"].get("n_computed")
-    if computed is not None and computed != manifest["hessian"]["n_products"]:
+    if manifest.history is not None:
+        parents = ", ".join(parent.digest[:12] for parent in manifest.history.parents)
+        rows.append(("made by", plain((manifest.history.made_by or "?") + (f" of {parents}" if parents else ""))))
+    computed = manifest.hessian.n_computed
+    if computed is not None and computed != manifest.hessian.n_products:
         rows.append(("products computed (the others by symmetry)", str(computed)))
     return _table(("", ""), rows) + (
         "\n\n`manifest.json` names every file with its size and sha256. The shards are HDF5 with built-in filters; each array in "
@@ -162,37 +161,40 @@ def _contents(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _units(manifest: Mapping[str, Any]) -> str:
-    rows = [(plain(name), plain(unit)) for name, unit in manifest["units"].items()]
-    return _table(("quantity", "unit"), rows) + f"\n\n{plain(manifest['sign'])}."
+def _units(manifest: Manifest) -> str:
+    rows = [(plain(name), plain(unit)) for name, unit in manifest.units.items()]
+    return _table(("quantity", "unit"), rows) + f"\n\n{plain(manifest.sign)}."
 
 
-def _numerics(manifest: Mapping[str, Any]) -> str:
-    hessian, check = manifest["hessian"], manifest.get("preflight") or {}
-    said = []
-    if hessian["n_products"]:
-        said.append(
-            f"Hessian products are stored with the codec `{plain(hessian['codec'])}`: {hessian['bytes_per_element']:.3g} bytes per "
-            f"element, at a relative error (L2, of each product) of {hessian['codec_error_mean']:.2g} in the mean and "
-            f"{hessian['codec_error_max']:.2g} at most."
+def _numerics(manifest: Manifest) -> str:
+    hessian, check = manifest.hessian, manifest.preflight
+    sentences = []
+    if hessian.n_products:
+        sentences.append(
+            f"Hessian products are stored with the codec `{plain(hessian.codec)}`: {hessian.bytes_per_element:.3g} bytes per "
+            f"element, at a relative error (L2, of each product) of {hessian.codec_error_mean:.2g} in the mean and "
+            f"{hessian.codec_error_max:.2g} at most."
         )
-    product, force = check.get("product_difference_error"), check.get("force_difference_error")
-    run = check.get("product_run_precision_error")
-    found = []
+    product, force, run = (
+        check.product_difference_error,
+        check.force_difference_error,
+        check.product_run_precision_error,
+    )
+    agreed = []
     if product is not None:
-        found.append(f"its Hessian product agreed with central differences of its forces to {product:.2g}")
-    if force is not None and manifest["teacher"].get("conservative", True):
-        found.append(f"its forces with differences of its energy to {force:.2g}")
+        agreed.append(f"its Hessian product agreed with central differences of its forces to {product:.2g}")
+    if force is not None and manifest.teacher.conservative:
+        agreed.append(f"its forces with differences of its energy to {force:.2g}")
     if run is not None:
-        found.append(f"the product in the run's precision with that to {run:.2g}")
-    if found:
-        dtype = plain(check.get("dtype", "?"))
-        said.append(
-            f"Before the run the teacher was checked in {dtype} on one structure (relative): {'; '.join(found)}."
+        agreed.append(f"the product in the run's precision with that to {run:.2g}")
+    if agreed:
+        sentences.append(
+            f"Before the run the teacher was checked in {plain(check.dtype)} on one structure (relative): "
+            f"{'; '.join(agreed)}."
         )
     else:
-        said.append("No check of the teacher's derivatives before the run is recorded.")
-    return "\n\n".join(said)
+        sentences.append("No check of the teacher's derivatives before the run is recorded.")
+    return "\n\n".join(sentences)
 
 
 def _use() -> str:
@@ -205,16 +207,17 @@ hdistill fit labels/ -o run/             # or, without a copy of your own: hdist
 ```"""
 
 
-def _licences(manifest: Mapping[str, Any], stated: Publication, licence: Licence, permission: Permission | None) -> str:
-    found = with_stated(manifest["licenses"], stated.stated_licenses)
+def _licences(manifest: Manifest, stated: Publication, licence: Licence, permission: Permission | None) -> str:
+    known = fields_of(manifest.licenses)
+    used = with_stated(known, stated.stated_licenses)
 
     def of(name: str) -> str:
-        return plain(found[name]) + (" (stated by the publisher)" if found[name] != manifest["licenses"][name] else "")
+        return plain(used[name]) + (" (stated by the publisher)" if used[name] != known[name] else "")
 
     rows = [
         ("the structures", of("structures")),
-        ("the teacher's weights", f"{of('weights')}, {found['weights_class']}"),
-        ("the code that made the labels", plain(manifest["licenses"].get("code", "MIT"))),
+        ("the teacher's weights", f"{of('weights')}, {used['weights_class']}"),
+        ("the code that made the labels", plain(manifest.licenses.code)),
         ("**these labels**", f"**{plain(licence.id)}**, {licence.license_class}"),
     ]
     text = _table(("of", "licence"), rows) + f"\n\nThe labels inherit the stricter one: {plain(licence.why)}."
@@ -226,17 +229,17 @@ def _licences(manifest: Mapping[str, Any], stated: Publication, licence: Licence
     return text
 
 
-def _citations(manifest: Mapping[str, Any]) -> str:
+def _citations(manifest: Manifest) -> str:
     return "\n".join(f"- {plain(citation)}" for citation in citations(manifest))
 
 
-def _quarantine(manifest: Mapping[str, Any]) -> str:
+def _quarantine(manifest: Manifest) -> str:
     reasons: dict[str, int] = {}
-    for row in manifest["quarantine"]:
-        reasons[str(row["reason"])] = reasons.get(str(row["reason"]), 0) + 1
+    for row in manifest.quarantine:
+        reasons[row.reason] = reasons.get(row.reason, 0) + 1
     if not reasons:
         return "Every structure that was to be labelled is here."
-    listed, n = len(manifest["quarantine"]), manifest["counts"]["n_quarantined"]
+    listed, n = len(manifest.quarantine), manifest.counts.n_quarantined
     named = "the manifest names each" if listed == n else f"the manifest names the first {listed}, counted here"
     return f"{n} structures could not be labelled and are not here; {named}.\n\n" + _table(
         ("reason", "structures"), [(plain(name), str(n)) for name, n in sorted(reasons.items())]

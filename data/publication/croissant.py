@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Any
 
-from ..format.manifest import MANIFEST, SHARDS
+from ..format.manifest import MANIFEST, SHARDS, Manifest
 from .card import citations, digest, tags, teacher_name, title
 from .licences import JOIN, KNOWN, of_manifest
 from .statement import Publication
@@ -61,8 +60,8 @@ CONTEXT = {
 }
 
 
-def croissant(manifest: bytes, content: Mapping[str, Any], stated: Publication) -> bytes:
-    """croissant.json of a label set; `content` is the manifest parsed. Raises KeyError where it lacks something."""
+def croissant(manifest: bytes, content: Manifest, stated: Publication) -> bytes:
+    """croissant.json of a label set; `content` is the manifest parsed."""
     licence = of_manifest(content, stated.stated_licenses)
     licenses = [f"https://spdx.org/licenses/{i}.html" if i in KNOWN else i for i in licence.id.split(JOIN)]
     document: dict[str, Any] = {
@@ -88,23 +87,23 @@ def croissant(manifest: bytes, content: Mapping[str, Any], stated: Publication) 
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _description(content: Mapping[str, Any]) -> str:
-    counts, teacher, hessian = content["counts"], content["teacher"], content["hessian"]
-    units = "; ".join(f"{name} in {unit}" for name, unit in content["units"].items())
+def _description(content: Manifest) -> str:
+    counts, teacher, hessian = content.counts, content.teacher, content.hessian
+    units = "; ".join(f"{name} in {unit}" for name, unit in content.units.items())
     return (
-        f"Labels for distilling a force field: energies, forces, stresses and {hessian['n_products']} Hessian products "
-        f"({hessian['kind']}) of {counts['n_structures']} structures ({counts['n_atoms']} atoms), computed by {teacher_name(content)} "
-        f"({teacher.get('level_of_theory', 'unknown')}). {units}. {content['sign']}. The shards are HDF5 files of flat arrays with "
+        f"Labels for distilling a force field: energies, forces, stresses and {hessian.n_products} Hessian products "
+        f"({hessian.kind}) of {counts.n_structures} structures ({counts.n_atoms} atoms), computed by {teacher_name(content)} "
+        f"({teacher.level_of_theory}). {units}. {content.sign}. The shards are HDF5 files of flat arrays with "
         "offsets, which a Croissant record set cannot describe; every array states its unit and meaning, and manifest.json has "
         "everything else. Read them with hdistill, or with h5py as hdistill's docs/format.md shows."
     )
 
 
-def _distribution(manifest: bytes, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _distribution(manifest: bytes, content: Manifest) -> list[dict[str, Any]]:
     files = [_file(MANIFEST, MANIFEST, len(manifest), hashlib.sha256(manifest).hexdigest(), "application/json")]
-    for shard in content["shards"]:
-        path = f"{SHARDS}/{shard['name']}"
-        files.append(_file(path, shard["name"], shard["bytes"], shard["sha256"], "application/x-hdf5"))
+    for shard in content.shards:
+        path = f"{SHARDS}/{shard.name}"
+        files.append(_file(path, shard.name, shard.bytes, shard.sha256, "application/x-hdf5"))
     return files
 
 
@@ -120,8 +119,8 @@ def _file(path: str, name: str, n_bytes: int, sha256: str, media_type: str) -> d
     }
 
 
-def _splits(content: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [{"splits/name": name, "splits/n_structures": n} for name, n in content["splits"]["n_structures"].items()]
+def _splits(content: Manifest) -> dict[str, Any]:
+    rows = [{"splits/name": name, "splits/n_structures": n} for name, n in content.splits.n_structures.items()]
     return {
         "@type": "cr:RecordSet",
         "@id": "splits",

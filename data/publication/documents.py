@@ -8,13 +8,11 @@ Both are a pure function of the manifest and the statement: the same manifest gi
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import LabelSetError
-from ..format.manifest import MANIFEST, read_manifest
+from ..format.manifest import MANIFEST, parse_manifest, read_manifest
 from ..support.publish import publish
 from .card import card, digest
 from .croissant import croissant
@@ -39,17 +37,12 @@ def documents(
 
     A permission that was given for other labels than these is not mentioned.
 
-    Raises LabelSetError for a manifest that lacks what a card must say.
+    Raises LabelSetError for what is no manifest.
     """
     stated = publication or Publication()
-    try:
-        content = json.loads(manifest)
-        given = permission if permission is not None and permission.label_set == digest(content) else None
-        return {CARD: card(content, stated, given), CROISSANT: croissant(manifest, content, stated)}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise LabelSetError(
-            f"The manifest does not say what a card must say ({error!r}); was it made by hand?"
-        ) from error
+    content = parse_manifest(manifest, MANIFEST)
+    given = permission if permission is not None and permission.label_set == digest(content) else None
+    return {CARD: card(content, stated, given), CROISSANT: croissant(manifest, content, stated)}
 
 
 def write_documents(folder: Path, manifest: bytes) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..errors import InputError, nearest
+from ..format.manifest import LicenseClass, Manifest
+from ..support.typed import fields_of
 
-CLASSES = ("open", "copyleft", "nc", "gated", "unknown")
+CLASSES: tuple[LicenseClass, ...] = get_args(LicenseClass)  # open < copyleft < nc < gated < unknown
 MAY_BE_PUSHED = ("open", "copyleft")
-UNKNOWN = "unknown"
+UNKNOWN: Literal["unknown"] = "unknown"
 JOIN = " + "
 
 
@@ -23,7 +25,7 @@ class Known:
     """A licence by its SPDX id; `asks` orders licences of one class by how much they ask for."""
 
     id: str
-    license_class: str
+    license_class: LicenseClass
     asks: int
 
 
@@ -56,7 +58,7 @@ class Licence:
     """id: SPDX, or the name of a text that has no SPDX id, or 'unknown'; several that hold at once are joined by ' + '."""
 
     id: str
-    license_class: str
+    license_class: LicenseClass
     why: str
 
 
@@ -78,13 +80,18 @@ def labels_licence(structures: str, weights: str, weights_class: str) -> Licence
     return Licence(JOIN.join(names), narrowest, _why(narrowest, sides, structures, weights))
 
 
-def of_manifest(manifest: Mapping[str, Any], stated: Mapping[str, str] | None = None) -> Licence:
+def of_manifest(manifest: Manifest, stated: Mapping[str, str] | None = None) -> Licence:
     """The licence of a label set, worked out anew from its structures and weights: what a file claims is not believed.
 
     stated: what the publisher says of `structures` or `weights` where the manifest does not know.
     """
-    licenses = with_stated(manifest.get("licenses", {}), stated or {})
-    return labels_licence(licenses["structures"], licenses["weights"], licenses["weights_class"])
+    return of_licenses(fields_of(manifest.licenses), stated)
+
+
+def of_licenses(licenses: Mapping[str, Any], stated: Mapping[str, str] | None = None) -> Licence:
+    """The same of a manifest's `licenses`, as a student's card has them; what is missing there is unknown."""
+    used = with_stated(licenses, stated or {})
+    return labels_licence(used["structures"], used["weights"], used["weights_class"])
 
 
 def with_stated(licenses: Mapping[str, Any], stated: Mapping[str, str]) -> dict[str, str]:
@@ -96,12 +103,6 @@ def with_stated(licenses: Mapping[str, Any], stated: Mapping[str, str]) -> dict[
     if "weights" in stated and weights_class == UNKNOWN:
         weights, weights_class = stated["weights"], _class_of(stated["weights"])
     return {"structures": structures, "weights": weights, "weights_class": weights_class}
-
-
-def for_manifest(licenses: Mapping[str, Any]) -> dict[str, str]:
-    """What a manifest says of the licence of its labels."""
-    found = of_manifest({"licenses": licenses})
-    return {"labels": found.id, "labels_class": found.license_class, "labels_why": found.why}
 
 
 def require_known(name: str) -> str:
@@ -124,16 +125,16 @@ def _split(names: str) -> Sequence[str]:
     return [name.strip() for name in names.split(JOIN) if name.strip()] or [UNKNOWN]
 
 
-def _class_of(name: str) -> str:
+def _class_of(name: str) -> LicenseClass:
     known = KNOWN.get(spdx(name))
     return known.license_class if known else UNKNOWN
 
 
-def _weights_class(name: str, stated: str) -> str:
+def _weights_class(name: str, stated: str) -> LicenseClass:
     """The narrower of what the catalogue says of the weights and what their licence's name says, where it says something."""
-    stated = stated if stated in CLASSES else UNKNOWN
+    by_record: LicenseClass = next((known for known in CLASSES if known == stated), UNKNOWN)
     known = KNOWN.get(spdx(name))
-    return max(stated, known.license_class, key=CLASSES.index) if known else stated
+    return max(by_record, known.license_class, key=CLASSES.index) if known else by_record
 
 
 def _asks(name: str) -> int:

@@ -13,14 +13,14 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import LabelSetError, LicenceError, RemoteError
-from ..format.manifest import MANIFEST, SHARDS, parse_manifest
+from ..format.manifest import MANIFEST, SHARDS, History, Manifest, Parent, parse_manifest
 from ..labelsets.label_set import LabelSet, ShardEntry, label_set_of, open_label_set, verify_shard
 from ..labelsets.stream import GROUP_BYTES
 from ..publication.documents import documents
@@ -233,7 +233,7 @@ def _require_same_or_older(place: Store, labels: LabelSet) -> None:
         raise
     if not _continues(labels.manifest, there.manifest):
         raise LabelSetError(
-            f"{place.address} holds another label set ({there.digest[:12]}, of {there.manifest['counts']['n_structures']} structures) "
+            f"{place.address} holds another label set ({there.digest[:12]}, of {there.manifest.counts.n_structures} structures) "
             "that this one is no later pass of; push to another place, or remove its manifest.json first."
         )
 
@@ -250,21 +250,17 @@ def _require_place(folder: Path, labels: LabelSet) -> None:
         raise LabelSetError(f"{folder} holds a labelling that is not finished; pull into another directory.")
 
 
-def _continues(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+def _continues(new: Manifest, old: Manifest) -> bool:
     """Whether a manifest is of the same plan as another with no pass less, or was merged from that."""
-    try:
-        ((plan, passes), *_) = _lineage(old)
-        return any(plan == other and passes == more[: len(passes)] for other, more in _lineage(new))
-    except (AttributeError, TypeError):  # a history that a stranger made up
-        return False
+    plan, passes = next(_lineage(old))
+    return any(plan == other and passes == more[: len(passes)] for other, more in _lineage(new))
 
 
-def _lineage(manifest: Mapping[str, Any]) -> Iterator[tuple[Any, list[Any]]]:
-    """Plan and names of the later passes of a manifest, then of what went into it whole: what it was cut out of did not."""
-    history = manifest.get("history")
-    history = history if isinstance(history, Mapping) else {}
-    yield manifest.get("plan"), [done.get("name") for done in history.get("passes", ())]
-    for parent in history.get("parents", ()) if history.get("made_by") != "subset" else ():
+def _lineage(made: Manifest | Parent) -> Iterator[tuple[str, list[str]]]:
+    """Plan and names of the later passes of a set, then of what went into it whole: what it was cut out of did not."""
+    history = made.history or History()
+    yield made.plan, [done.name for done in history.passes]
+    for parent in history.parents if history.made_by != "subset" else ():
         yield from _lineage(parent)
 
 

@@ -3,6 +3,7 @@
 publish.py       files that are complete or absent
 progress.py      bars on a terminal, lines elsewhere
 strict_json.py   JSON within limits
+typed.py         JSON as typed records
 digest_set.py    a set of hashes, compact
 recent.py        a bounded cache of what was used last
 text.py          text that others wrote, fit to be stored and shown

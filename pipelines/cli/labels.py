@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .command import EXIT_STOPPED, JSON, PATH, Commands, of_strangers, print_result, say
 from .share import COMMANDS
+
+if TYPE_CHECKING:
+    from hdistill.data.format.manifest import Manifest
 
 
 @click.group(cls=Commands)
@@ -47,11 +50,12 @@ def verify(folder: Path) -> None:
 @JSON
 def quarantine(folder: Path, as_json: bool) -> None:
     """The structures that could not be labelled, with reasons."""
-    from hdistill.data.labelsets.label_set import read_manifest
+    from hdistill.data.format.manifest import read_manifest
+    from hdistill.data.support.typed import as_json as plain
 
     from ..report.tables import quarantine_table
 
-    print_result(read_manifest(folder).get("quarantine", []), as_json, of_strangers(quarantine_table))
+    print_result(plain(read_manifest(folder).quarantine), as_json, of_strangers(quarantine_table))
 
 
 OUT = click.option("-o", "--out", required=True, type=PATH, metavar="DIR", help="The new label set.")
@@ -90,9 +94,9 @@ def subset(folder: Path, out: Path, as_json: bool, **chosen: Any) -> None:
     \b
       hdistill labels subset labels/ -o small/ --where "n_atoms <= 16" --limit 1000
     """
-    from hdistill.data.convert.cut import part
+    from hdistill.data.convert.cut import cut
 
-    _print_made(out, part(folder, out, say=say, **chosen), as_json)
+    _print_made(out, cut(folder, out, say=say, **chosen), as_json)
 
 
 @labels.command()
@@ -171,9 +175,12 @@ def audit(folder: Path, as_json: bool, **chosen: Any) -> None:
         raise click.exceptions.Exit(EXIT_STOPPED)
 
 
-def _print_made(out: Path, manifest: dict[str, Any], as_json: bool) -> None:
+def _print_made(out: Path, manifest: Manifest, as_json: bool) -> None:
+    from hdistill.data.support.typed import fields_of
+
     from ..report.tables import made_summary
 
-    counts = {key: manifest["counts"][key] for key in ("n_structures", "n_atoms", "n_groups", "n_quarantined")}
-    made = {"path": str(out), **counts, "n_products": manifest["hessian"]["n_products"], "splits": manifest["splits"]}
+    counts = {key: getattr(manifest.counts, key) for key in ("n_structures", "n_atoms", "n_groups", "n_quarantined")}
+    splits = fields_of(manifest.splits)
+    made = {"path": str(out), **counts, "n_products": manifest.hessian.n_products, "splits": splits}
     print_result(made, as_json, made_summary)

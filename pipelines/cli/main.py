@@ -168,8 +168,12 @@ def label(
         result = run_extend(wanted, out, data, run, say)
     else:
         result = run_label(wanted, out, data, run, say)
+    from hdistill.data.support.typed import fields_of
+
     print_result(
-        {"path": str(result.path), "seconds": result.seconds, **result.manifest["counts"]}, as_json, label_summary
+        {"path": str(result.path), "seconds": result.seconds, **fields_of(result.manifest.counts)},
+        as_json,
+        label_summary,
     )
     if result.n_quarantined:
         say(f"{result.n_quarantined} structures could not be labelled; see `hdistill labels quarantine {out}`.")

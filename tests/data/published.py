@@ -13,6 +13,7 @@ from unittest import mock
 
 from hdistill.data.format.shard import to_arrays
 from hdistill.data.labelsets import writer
+from tests.data.manifests import SUBSET, facts_of_json
 from tests.data.samples import random_samples
 
 TEACHER = {
@@ -31,6 +32,7 @@ TEACHER = {
     "level_of_theory": "a formula | with a bar",
     "citation": "J. E. Lennard-Jones (1924)",
     "versions": {"numpy": "2.0"},
+    "arguments": {},
 }
 PREFLIGHT = {
     "structure": "00" * 16,
@@ -57,19 +59,19 @@ def label_set(
     """A finished label set of n structures, written as `hdistill label` writes it; each part becomes a shard."""
     made = random_samples(sizes=[2 + i % 5 for i in range(n)], seed=seed)
     made = [replace(s, split=("val", "test", "train", "train", "train")[i % 5]) for i, s in enumerate(made)]
-    parts = [writer.Part(to_arrays(made[i : i + per_shard], "compact"), 1e-4, 2e-4) for i in range(0, n, per_shard)]
+    blocks = [writer.Block(to_arrays(made[i : i + per_shard], "compact"), 1e-4, 2e-4) for i in range(0, n, per_shard)]
     stated: dict[str, Any] = {
         "plan": f"{plan} {seed}",
         "teacher": TEACHER,
         "hessian": {"kind": "probes", "per_structure": 4, "seed": 0, "codec": "compact"},
         "preflight": PREFLIGHT,
-        "subset": {"names": ["some.xyz"], "where": "n_atoms < 9", "limit": None, "citation": ["A. Source (2020)"]},
+        "subset": SUBSET | {"names": ["some.xyz"], "where": "n_atoms < 9", "citation": ["A. Source (2020)"]},
         "splits": {"fractions": "0.6,0.2,0.2", "seed": 0, "by": "group"},
         "licenses": licenses,
         "quarantine": [{"id": "ab" * 16, "reason": "nan", "text": "forces are NaN", "attempts": 2}],
     }
     with mock.patch.object(writer, "SHARD_BYTES", 1):
-        writer.write(folder, parts, writer.Facts(**(stated | facts)))
+        writer.write(folder, blocks, facts_of_json(**(stated | facts)))
     return folder
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from hdistill.data.format.codec import Codec
-from hdistill.data.format.schema import FORMAT, SPLITS, VERSION
+from hdistill.data.format.schema import SPLITS
 from hdistill.data.format.shard import Sample, to_arrays
-from hdistill.data.format.shard_file import image
+from hdistill.data.format.shard_file import Arrays, image
 from hdistill.data.probes import draw, parse_spec
 from hdistill.data.structure import HessianProducts, Labels, Structure
+from tests.data.manifests import manifest_json
 
 
 def random_samples(hessian: str = "probes:4", sizes: Sequence[int] = (3, 1, 7, 5, 2), seed: int = 0) -> list[Sample]:
@@ -51,12 +52,14 @@ def random_samples(hessian: str = "probes:4", sizes: Sequence[int] = (3, 1, 7, 5
 
 
 def write_label_set(folder: Path, samples: Sequence[Sample], codec: Codec = "compact", per_shard: int = 3) -> Path:
-    """A label set of these samples, with the least manifest that can be opened."""
+    """A label set of these samples."""
     (folder / "shards").mkdir(parents=True)
     rows: list[dict[str, Any]] = []
+    every: list[Arrays] = []
     for start in range(0, len(samples), per_shard):
         part = samples[start : start + per_shard]
         arrays = to_arrays(part, codec)
+        every.append(arrays)
         data = image(arrays, {"plan": "test"})
         sha256 = hashlib.sha256(data).hexdigest()
         name = f"{len(rows):05d}-{sha256[:8]}.h5"
@@ -71,11 +74,5 @@ def write_label_set(folder: Path, samples: Sequence[Sample], codec: Codec = "com
                 "n_products": int(arrays["product_offsets"][-1]),
             }
         )
-    elements: dict[str, int] = {}
-    for sample in samples:
-        for z in set(sample.structure.numbers.tolist()):
-            elements[str(z)] = elements.get(str(z), 0) + 1
-    counts = {"n_structures": len(samples), "elements": elements, "n_quarantined": 0}
-    manifest = {"format": FORMAT, "version": VERSION, "counts": counts, "shards": rows}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(manifest_json(every, rows)))
     return folder

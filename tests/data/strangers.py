@@ -30,41 +30,27 @@ from hdistill.data.format.schema import ARRAYS, FORMAT, SPLITS, VERSION
 from hdistill.data.format.shard_file import Arrays, read_arrays
 from hdistill.data.labelsets.label_set import info, open_label_set, verify
 from hdistill.data.labelsets.stream import in_order, shuffled
+from tests.data.manifests import manifest_json
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 150 << 20  # that the child may take, beyond what Python, numpy and h5py have at the start
 DEADLINE_S = 20.0
 
 
-def sign(folder: Path, image: bytes, n: tuple[int, int, int], elements: dict[str, int]) -> Path:
-    """A label set of one shard whose manifest vouches for it, as its malicious publisher would."""
+def sign(folder: Path, image: bytes, arrays: Arrays) -> Path:
+    """A label set of one shard whose manifest vouches for it, as its malicious publisher would; its counts are those of `arrays`."""
     (folder / "shards").mkdir(parents=True)
     (folder / "shards" / "00000-shard.h5").write_bytes(image)
     row = {
         "name": "00000-shard.h5",
         "bytes": len(image),
         "sha256": hashlib.sha256(image).hexdigest(),
-        "n_structures": n[0],
-        "n_atoms": n[1],
-        "n_products": n[2],
+        "n_structures": len(arrays["id"]),
+        "n_atoms": len(arrays["numbers"]),
+        "n_products": int(arrays["product_offsets"][-1]),
     }
-    counts = {"n_structures": n[0], "elements": elements}
-    manifest = {"format": FORMAT, "version": VERSION, "counts": counts, "shards": [row]}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(manifest_json([arrays], [row])))
     return folder
-
-
-def counts_of(arrays: Arrays) -> tuple[int, int, int]:
-    """What a manifest says of these arrays, as far as they make sense."""
-    products = np.asarray(arrays.get("product_offsets", [0])).ravel()
-    last = int(products[-1]) if len(products) and products.dtype.kind in "iu" else 0
-    return len(arrays.get("id", ())), len(arrays.get("numbers", ())), max(0, last)
-
-
-def elements_of(arrays: Arrays) -> dict[str, int]:
-    owner = np.repeat(np.arange(len(arrays["id"])), np.diff(arrays["atom_offsets"]))
-    pairs = np.unique(np.stack([owner, arrays["numbers"]]), axis=1)[1]
-    return {str(z): int((pairs == z).sum()) for z in np.unique(pairs)}
 
 
 Change = Callable[[h5py.File], None]

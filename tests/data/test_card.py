@@ -151,7 +151,7 @@ def test_a_checkpoint_is_called_by_its_file_and_not_by_its_folder(labels: Path) 
 
 def test_a_licence_that_the_hub_does_not_know_has_a_name(labels: Path) -> None:
     manifest = manifest_of(labels)
-    manifest["licenses"] = OPEN | {"weights": "Academic Software License (non-commercial)", "weights_class": "nc"}
+    manifest["licenses"] |= {"weights": "Academic Software License (non-commercial)", "weights_class": "nc"}
     head, _ = front_matter(documents(json.dumps(manifest).encode())[CARD])
     assert (head["license"], head["license_name"]) == ("other", "academic-software-license-non-commercial")
 
@@ -159,7 +159,7 @@ def test_a_licence_that_the_hub_does_not_know_has_a_name(labels: Path) -> None:
 def test_licences_of_the_front_matter_are_the_hubs(labels: Path) -> None:
     for name in (*KNOWN, "unknown"):
         manifest = manifest_of(labels)
-        manifest["licenses"] = {"structures": name, "weights": "CC0-1.0", "weights_class": "open"}
+        manifest["licenses"] |= {"structures": name, "weights": "CC0-1.0", "weights_class": "open"}
         head, _ = front_matter(documents(json.dumps(manifest).encode())[CARD])
         assert head["license"] in HUB
         assert ("license_name" in head) == (head["license"] == "other")
@@ -213,7 +213,11 @@ def test_a_permission_is_in_the_card(labels: Path) -> None:
     assert documents(manifest, Publication(), other) == documents(manifest)
 
 
-def test_a_manifest_without_what_a_card_says_is_refused() -> None:
-    with pytest.raises(LabelSetError, match="must say"):
+def test_what_is_no_manifest_has_no_card(labels: Path) -> None:
+    with pytest.raises(LabelSetError, match="says its format is None"):
         documents(b'{"shards": []}')
+    manifest = manifest_of(labels)
+    del manifest["teacher"]["citation"]
+    with pytest.raises(LabelSetError, match=r"it lacks teacher\.citation"):
+        documents(json.dumps(manifest).encode())
     assert CROISSANT  # both come from one call, so neither is written

@@ -14,7 +14,7 @@ import pytest
 from hdistill.data.labelsets.label_set import open_label_set
 from hdistill.data.publication.documents import CROISSANT, documents, state
 from hdistill.data.publication.statement import Publication
-from tests.data.published import OPEN, label_set
+from tests.data.published import label_set
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def test_without_a_statement_only_what_nobody_can_know_is_missing(labels: Path) 
 
 def test_several_licences_that_hold_at_once(labels: Path) -> None:
     manifest = json.loads((labels / "manifest.json").read_bytes())
-    manifest["licenses"] = OPEN | {"structures": "CC-BY-SA-4.0", "weights": "GPL-3.0", "weights_class": "copyleft"}
+    manifest["licenses"] |= {"structures": "CC-BY-SA-4.0", "weights": "GPL-3.0", "weights_class": "copyleft"}
     document = json.loads(documents(json.dumps(manifest).encode(), Publication())[CROISSANT])
     assert document["license"] == [f"https://spdx.org/licenses/{name}.html" for name in ("CC-BY-SA-4.0", "GPL-3.0")]
     assert not mlcroissant.Dataset(jsonld=document).metadata.ctx.issues.errors

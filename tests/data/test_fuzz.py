@@ -24,7 +24,7 @@ from hdistill.data.format.shard import to_arrays
 from hdistill.data.format.shard_file import Arrays, image
 from tests.data.hdf5_bytes import blocks, checksummed
 from tests.data.samples import random_samples
-from tests.data.strangers import Child, built, counts_of, elements_of, sign
+from tests.data.strangers import Child, built, sign
 
 QUICK, LONG = 160, 34_000  # cases of each of the three kinds of change
 SIZES = (3, 1, 7, 2)
@@ -68,7 +68,7 @@ class Reader:
     def ask(self, data: bytes, base: int, manifest: bytes | None = None) -> None:
         """Fails where the answer is neither "right" nor a LabelSetError."""
         self.cases += 1
-        labels = sign(self.folder / f"labels{self.cases}", data, counts_of(BASES[base]), elements_of(BASES[base]))
+        labels = sign(self.folder / f"labels{self.cases}", data, BASES[base])
         if manifest is not None:
             (labels / "manifest.json").write_bytes(manifest)
         found = self.child.ask(labels)
@@ -351,7 +351,7 @@ def changed_manifest(good: dict[str, Any], case: tuple[list[tuple[list[Any], Any
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = sign(tmp_path_factory.mktemp("good") / "x", IMAGES[0], counts_of(BASES[0]), elements_of(BASES[0]))
+    folder = sign(tmp_path_factory.mktemp("good") / "x", IMAGES[0], BASES[0])
     return dict(json.loads((folder / "manifest.json").read_bytes()))
 
 

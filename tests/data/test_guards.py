@@ -30,7 +30,7 @@ from hdistill.data.format.stored import fletcher32
 from hdistill.data.labelsets.label_set import info, open_label_set, verify
 from tests.data.hdf5_bytes import checksummed
 from tests.data.samples import random_samples, write_label_set
-from tests.data.strangers import Child, built, child, counts_of, elements_of, sign
+from tests.data.strangers import Child, built, child, sign
 
 N = 5  # structures
 
@@ -345,7 +345,7 @@ def test_a_malicious_file_is_refused_by_name(
 ) -> None:
     change, message = STRUCTURE[kind]
     data = built(arrays, lambda file: change(file, bait))
-    found = reader.ask(sign(tmp_path / "labels", data, counts_of(arrays), elements_of(arrays)))
+    found = reader.ask(sign(tmp_path / "labels", data, arrays))
     assert found[0] == "LabelSetError", found
     with pytest.raises(LabelSetError, match=message):
         raise LabelSetError(found[1])
@@ -418,8 +418,7 @@ def test_malicious_values_are_refused_by_name(reader: Child, tmp_path: Path, kin
     honest = to_arrays(samples, "compact")
     lies = honest | change(honest)
     kept = {n: a.astype(honest[n].dtype) if n.endswith("offsets") else a for n, a in lies.items() if a is not None}
-    manifest = counts_of(honest)
-    found = reader.ask(sign(tmp_path / "labels", built(kept), manifest, elements_of(honest)))
+    found = reader.ask(sign(tmp_path / "labels", built(kept), honest))
     assert found[0] == "LabelSetError", found
     with pytest.raises(LabelSetError, match=message):
         raise LabelSetError(found[1])
@@ -429,7 +428,7 @@ def test_malicious_values_are_refused_by_name(reader: Child, tmp_path: Path, kin
 def test_rows_of_coordinates_that_are_not_there(reader: Child, tmp_path: Path, value: int) -> None:
     arrays = to_arrays(random_samples("rows:2"), "compact")
     arrays["hessian_coordinate"][0] = value  # the first structure has 3 atoms
-    found = reader.ask(sign(tmp_path / "labels", built(arrays), counts_of(arrays), elements_of(arrays)))
+    found = reader.ask(sign(tmp_path / "labels", built(arrays), arrays))
     assert found[0] == "LabelSetError"
     assert "coordinate that its structure does not have" in found[1]
 
@@ -448,7 +447,7 @@ def test_bytes_that_no_library_writes(arrays: Arrays, bait: Path, reader: Child,
         "checksum of a chunk": (one_bit_off(good, arrays), "checksum is wrong"),
     }
     for name, (data, message) in cases.items():
-        found = reader.ask(sign(tmp_path / name, data, counts_of(arrays), elements_of(arrays)))
+        found = reader.ask(sign(tmp_path / name, data, arrays))
         assert found[0] == "LabelSetError", (name, found)
         with pytest.raises(LabelSetError, match=message):
             raise LabelSetError(found[1])
@@ -489,7 +488,7 @@ def test_honest_files_of_other_writers_are_read(arrays: Arrays, bait: Path, read
     }
     for name, change in cases.items():
         data = built(arrays, lambda file, change=change: change(file, bait))  # type: ignore[misc]
-        folder = sign(tmp_path / name, data, counts_of(arrays), elements_of(arrays))
+        folder = sign(tmp_path / name, data, arrays)
         assert reader.ask(folder) == ["right"], name
     with h5py.File(tmp_path / "bait.h5", "w") as file:
         file["energy"] = h5py.ExternalLink(str(bait / "shard.h5"), "/energy")
@@ -518,7 +517,9 @@ def test_manifests_that_are_wrong(labels: Path, tmp_path: Path) -> None:
         open_label_set(tmp_path / "nothing")
     good = (labels / "manifest.json").read_text()
     first, second = json.loads(good)["shards"]
-    counts = json.loads(good)["counts"]
+    whole = json.loads(good)
+    counts, splits, hessian = whole["counts"], whole["splits"], whole["hessian"]
+    row = {"id": "", "reason": "bad structure", "text": "it is", "attempts": 0}
     for changes, message in (
         ({"version": 99}, "version 99"),
         ({"version": True}, "version True"),
@@ -534,13 +535,13 @@ def test_manifests_that_are_wrong(labels: Path, tmp_path: Path) -> None:
         ({"shards": [{**first, "name": "x\0.h5"}]}, "outside its folder"),
         ({"shards": [{**first, "name": "x.h5\n"}]}, "outside its folder"),
         ({"shards": [{**first, "name": "x" * 300 + ".h5"}]}, "outside its folder"),
-        ({"shards": [{**first, "name": ["x.h5"]}]}, "a shard's name is a JSON list"),
+        ({"shards": [{**first, "name": ["x.h5"]}]}, r"shards\[0\].name is a JSON list, a text was wanted"),
         ({"shards": [first, first]}, "twice"),
         ({"shards": [{**first, "name": "absent.h5"}]}, "is missing"),
         ({"shards": [{**first, "bytes": 5}]}, "5 were wanted"),
-        ({"shards": [{**first, "bytes": -1}]}, "shard's bytes is -1"),
-        ({"shards": [{**first, "bytes": 1e3}]}, "shard's bytes is 1000.0"),
-        ({"shards": [{**first, "bytes": 1 << 40}]}, "a number of bytes was wanted"),
+        ({"shards": [{**first, "bytes": -1}]}, r"shards\[0\].bytes is -1, a whole number of >= 0"),
+        ({"shards": [{**first, "bytes": 1e3}]}, r"shards\[0\].bytes is 1000.0, a whole number was wanted"),
+        ({"shards": [{**first, "bytes": 1 << 40}]}, "a whole number of <= 4294967296 was wanted"),
         ({"shards": [{**first, "sha256": "0" * 64}]}, "has changed"),
         ({"shards": [{**first, "sha256": "x"}]}, "64 hexadecimal digits"),
         ({"shards": [{**first, "n_structures": 7}]}, "has 3 structures, the manifest says 7"),
@@ -549,23 +550,35 @@ def test_manifests_that_are_wrong(labels: Path, tmp_path: Path) -> None:
         ({"shards": [{**first, "name": second["name"]}]}, "wanted|has changed"),  # the wrong shard under a right name
         ({"shards": [{"name": "x.h5"}]}, "damaged"),
         ({"shards": 3}, "shards is 3"),
-        ({"shards": [3]}, "list of objects"),
+        ({"shards": [3]}, r"shards\[0\] is 3, an object was wanted"),
         ({"shards": None}, "shards is None"),
-        ({"counts": None}, "what holds counts"),
-        ({"counts": {**counts, "n_structures": "6"}}, "counts.n_structures is '6'"),
-        ({"counts": {**counts, "elements": {"119": 1}}}, "counts.elements"),
+        ({"counts": None}, "counts is None, an object was wanted"),
+        ({"counts": {**counts, "n_structures": "6"}}, "counts.n_structures is '6', a whole number was wanted"),
+        ({"counts": {**counts, "elements": {"119": 1}}}, "a key of counts.elements is wrong, an atomic number"),
         ({"counts": {**counts, "elements": {"one": 1}}}, "counts.elements"),
-        ({"splits": {"n_structures": {"train": 1, "wrong": 2}}}, "splits.n_structures"),
+        ({"splits": {**splits, "n_structures": {"train": 1, "wrong": 2}}}, "a key of splits.n_structures"),
+        ({"splits": {**splits, "by": "colour"}}, "splits.by is 'colour'"),
         ({"teacher": []}, "teacher is a JSON list"),
-        ({"hessian": {"n_products": 1.5}}, "hessian.n_products is 1.5"),
-        ({"quarantine": [{"id": 3}]}, "quarantine"),
+        ({"hessian": {**hessian, "n_products": 1.5}}, "hessian.n_products is 1.5"),
+        ({"hessian": {**hessian, "codec": "zip"}}, "hessian.codec is 'zip'"),
+        ({"quarantine": [{**row, "id": 3}]}, r"quarantine\[0\].id is 3, a text was wanted"),
+        ({"quarantine": [{**row, "id": "not hex"}]}, r"quarantine\[0\].id is 'not hex', 32 hexadecimal digits"),
+        ({"quarantine": [{**row, "id": "ab" * 16 + "\n"}]}, r"quarantine\[0\].id"),
+        ({"quarantine": [{"id": ""}]}, r"lacks quarantine\[0\].reason"),
+        ({"teacher": {**whole["teacher"], "elements": [0]}}, r"teacher.elements\[0\] is 0"),
+        ({"history": {"parents": [{"digest": 3}]}}, r"history.parents\[0\]"),
+        ({"more": 1}, "has a field 'more', which this version does not have"),
+        ({"preflight": {**whole["preflight"], "\u001b[2J": 1}}, r"a field '\\x1b\[2J'"),
     ):
         change_manifest(labels, **changes)
         with pytest.raises(LabelSetError, match=message):
             open_label_set(labels)
         (labels / "manifest.json").write_text(good)
-    with pytest.raises(LabelSetError, match="lacks"):
-        info(labels)  # the least manifest that can be opened has less than there is to show
+    for section in whole:
+        (labels / "manifest.json").write_text(json.dumps({k: v for k, v in whole.items() if k != section}))
+        for read in (open_label_set, info):
+            with pytest.raises(LabelSetError, match=f"lacks {section}|format is None|version None"):
+                read(labels)
 
 
 DEEP = 100_000
@@ -753,9 +766,9 @@ def test_verify_counts_everything_again(labels: Path, tmp_path: Path) -> None:
     atoms = sum(s.structure.n_atoms for s in samples)
     whole = {
         "counts": {**good["counts"], "n_atoms": atoms, "n_groups": 6, "n_quarantined": 1},
-        "splits": {"by": "group", "n_structures": splits},
-        "hessian": {"n_products": 24, "n_elements": 12 * atoms},
-        "quarantine": [{"id": "0", "reason": "x", "text": "y", "attempts": 1}],
+        "splits": {**good["splits"], "n_structures": splits},
+        "hessian": {**good["hessian"], "n_products": 24, "n_elements": 12 * atoms},
+        "quarantine": [{"id": "", "reason": "x", "text": "y", "attempts": 1}],
     }
     change_manifest(labels, **whole)
     verify(labels)
@@ -782,6 +795,5 @@ def test_verify_counts_everything_again(labels: Path, tmp_path: Path) -> None:
         verify(twice)
     moved = [replace(s, structure=replace(s.structure, group="one")) for s in samples]
     torn = write_label_set(tmp_path / "torn", moved)
-    change_manifest(torn, splits={"by": "group"})
     with pytest.raises(LabelSetError, match="a group in two of its splits"):
         verify(torn)

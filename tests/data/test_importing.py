@@ -109,13 +109,13 @@ def test_extxyz(tmp_path: Path, hessian: str, columns: bool) -> None:
     require_right(samples)
     assert {s.structure.group for s in samples} == {f"m{i}" for i in range(8)}
     assert {s.split for s in samples} == {"train", "val", "test"}
-    teacher = manifest["teacher"]
-    assert teacher["family"] == "reference"
-    assert teacher["level_of_theory"] == "springs"
-    assert manifest["licenses"]["structures"] == "CC-BY-4.0"
-    assert manifest["licenses"]["weights_class"] == "open"
-    assert manifest["subset"]["citation"] == ["R. Hooke (1678)"]
-    assert manifest["subset"]["inputs"][0]["name"] == "in.xyz"
+    teacher = manifest.teacher
+    assert teacher.family == "reference"
+    assert teacher.level_of_theory == "springs"
+    assert manifest.licenses.structures == "CC-BY-4.0"
+    assert manifest.licenses.weights_class == "open"
+    assert manifest.subset.citation == ("R. Hooke (1678)",)
+    assert manifest.subset.inputs[0].name == "in.xyz"
     again = import_file(file, tmp_path / "again", settings, say=silent)
     assert again == manifest
     with pytest.raises(LabelSetError, match="holds a label set already"):
@@ -199,8 +199,8 @@ def test_bad_hessians_are_named_in_quarantine(tmp_path: Path) -> None:
     said: list[str] = []
     manifest = import_file(write_extxyz(tmp_path / "in.xyz", bend=bend), tmp_path / "labels", EV, say=said.append)
     require_right(samples_of(tmp_path / "labels"))
-    assert manifest["counts"]["n_structures"] == 3
-    texts = [row["text"] for row in manifest["quarantine"]]
+    assert manifest.counts.n_structures == 3
+    texts = [row.text for row in manifest.quarantine]
     for text, words in zip(texts, ("not symmetric", "translation", "not finite", "below zero", "numbers"), strict=True):
         assert words in text
     assert any("quarantine" in line for line in said)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hdistill.data.errors import InputError
+from hdistill.data.format.manifest import read_manifest
 from hdistill.data.publication.licences import (
     CLASSES,
     KNOWN,
-    for_manifest,
     labels_licence,
+    of_licenses,
     of_manifest,
     require_known,
     with_stated,
 )
 from hdistill.labeler.teachers.registry import ENTRIES
+from tests.data.published import label_set
 
 ASL = "Academic Software License (non-commercial)"
 GPL = "GPL-3.0 (as listed for the weights; the package is MIT)"
@@ -62,13 +66,15 @@ def test_labels_are_never_wider_than_what_they_were_made_of() -> None:
 
 def test_a_manifest_claim_is_worked_out_again() -> None:
     licenses = {"structures": "CC0-1.0", "weights": ASL, "weights_class": "nc", "labels": "MIT", "labels_class": "open"}
-    assert of_manifest({"licenses": licenses}).license_class == "nc"
-    assert of_manifest({}).license_class == "unknown"
-    assert for_manifest(licenses) == {
-        "labels": ASL,
-        "labels_class": "nc",
-        "labels_why": of_manifest({"licenses": licenses}).why,
-    }
+    assert of_licenses(licenses).license_class == "nc"
+    assert of_licenses({}).license_class == "unknown"
+
+
+def test_a_manifest_says_the_licence_of_its_labels(tmp_path: Path) -> None:
+    licenses = {"structures": "CC0-1.0", "weights": ASL, "weights_class": "nc", "code": "MIT"}
+    manifest = read_manifest(label_set(tmp_path / "labels", n=4, licenses=licenses))
+    assert (manifest.licenses.labels, manifest.licenses.labels_class) == (ASL, "nc")
+    assert manifest.licenses.labels_why == of_manifest(manifest).why == of_licenses(licenses).why
 
 
 def test_what_a_publisher_states_fills_gaps_and_no_more() -> None:

@@ -11,10 +11,12 @@ import pytest
 
 from hdistill.data.convert.merge import Rows, merge, united_quarantine
 from hdistill.data.errors import InputError, LabelSetError
+from hdistill.data.format.manifest import QuarantineRow
 from hdistill.data.format.shard import Sample, read_samples
 from hdistill.data.labelsets import writer
 from hdistill.data.labelsets.label_set import open_label_set, read_manifest, verify
-from tests.data.made import TEACHER, facts_of_samples, make_label_set, samples_of
+from tests.data.made import make_label_set, samples_of
+from tests.data.manifests import SUBSET, TEACHER
 
 
 def silent(_: str) -> None: ...
@@ -48,13 +50,13 @@ def test_each_structure_once_with_the_bytes_it_had(tmp_path: Path, monkeypatch: 
         assert np.array_equal(x.labels.hessian.values, y.labels.hessian.values)
     monkeypatch.setattr(writer, "SHARD_BYTES", 1500)
     merge([a, b], tmp_path / "small", say=silent)
-    assert len(read_manifest(tmp_path / "small")["shards"]) > 1
+    assert len(read_manifest(tmp_path / "small").shards) > 1
     assert [s.structure.id for s in stored(tmp_path / "small")] == [s.structure.id for s in wanted]
 
 
 def test_the_manifest_names_both_parents(tmp_path: Path) -> None:
     samples = samples_of("probes:3")
-    subset = dict(facts_of_samples("probes:3").subset)
+    subset = SUBSET
     lost = {"id": samples[4].structure.id, "reason": "teacher crashed", "text": "killed", "attempts": 2}
     gone = {"id": "ab" * 16, "reason": "teacher crashed", "text": "killed", "attempts": 2}
     a = make_label_set(tmp_path / "a", samples[:3], quarantine=[lost, gone])
@@ -65,14 +67,14 @@ def test_the_manifest_names_both_parents(tmp_path: Path) -> None:
     said: list[str] = []
     manifest = merge([a, b], tmp_path / "ab", say=said.append)
     assert any("torch 2.13.0 and 2.14.0" in line for line in said)
-    assert manifest["subset"]["names"] == ["made.xyz", "other.xyz"]
-    assert manifest["subset"]["citation"] == ["others", "them"]
-    assert manifest["licenses"]["structures"] == "CC-BY-NC-4.0 + MIT"
-    assert manifest["licenses"]["weights_class"] == "nc"
-    assert [row["id"] for row in manifest["quarantine"]] == [gone["id"]]  # the other one was labelled in b
-    history = manifest["history"]
-    assert [row["digest"] for row in history["parents"]] == [open_label_set(x).digest for x in (a, b)]
-    assert history["noted"] == ["torch 2.13.0 and 2.14.0"]
+    assert manifest.subset.names == ("made.xyz", "other.xyz")
+    assert manifest.subset.citation == ("others", "them")
+    assert manifest.licenses.structures == "CC-BY-NC-4.0 + MIT"
+    assert manifest.licenses.weights_class == "nc"
+    assert [row.id for row in manifest.quarantine] == [gone["id"]]  # the other one was labelled in b
+    assert manifest.history is not None
+    assert [row.digest for row in manifest.history.parents] == [open_label_set(x).digest for x in (a, b)]
+    assert manifest.history.noted == ("torch 2.13.0 and 2.14.0",)
 
 
 def test_of_a_duplicate_the_one_with_most_products_is_taken(tmp_path: Path) -> None:
@@ -93,8 +95,8 @@ def test_of_a_duplicate_the_one_with_most_products_is_taken(tmp_path: Path) -> N
     manifest = merge([a, b], tmp_path / "ab", say=silent)
     counts = {s.structure.id: len(s.labels.hessian.values) for s in stored(tmp_path / "ab") if s.labels.hessian}
     assert [counts[s.structure.id] for s in long] == [2, 5, 5, 2, 2]
-    assert manifest["hessian"]["per_structure"] is None
-    assert manifest["hessian"]["n_products"] == 16
+    assert manifest.hessian.per_structure is None
+    assert manifest.hessian.n_products == 16
 
 
 @pytest.mark.parametrize("what", ["energy", "forces", "stress", "products"])
@@ -156,8 +158,9 @@ def test_a_group_in_two_splits_goes_where_it_is_held_out_most(tmp_path: Path) ->
     for sample in stored(tmp_path / "ab"):
         splits.setdefault(sample.structure.group, set()).add(sample.split)
     assert splits == {"x": {"test"}, "y": {"val"}, "z": {"train"}}
-    assert manifest["history"]["n_groups_in_different_splits"] == 2
-    assert manifest["splits"]["n_structures"] == {"train": 2, "val": 2, "test": 2}
+    assert manifest.history is not None
+    assert manifest.history.n_groups_in_different_splits == 2
+    assert manifest.splits.n_structures == {"train": 2, "val": 2, "test": 2}
 
 
 def test_what_cannot_be_merged_is_said(tmp_path: Path) -> None:
@@ -176,5 +179,5 @@ def test_a_quarantined_id_that_ends_in_nul_is_known_when_it_is_labelled() -> Non
     """numpy drops NULs at the end of bytes: such an id must not stay in quarantine after another set has labelled it."""
     ids = ["11" * 15 + "00", "22" * 16]
     rows = Rows(*[np.zeros(1, int)] * 3, np.array([bytes.fromhex(ids[0])], "S16"), *[np.zeros(1, int)] * 3)
-    manifest = {"quarantine": [{"id": key, "reason": "bad labels", "text": "", "attempts": 1} for key in ids]}
-    assert [row["id"] for row in united_quarantine([manifest], rows)] == ids[1:]
+    quarantine = [QuarantineRow(id=key, reason="bad labels", text="", attempts=1) for key in ids]
+    assert [row.id for row in united_quarantine([quarantine], rows)] == ids[1:]

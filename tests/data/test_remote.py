@@ -20,12 +20,15 @@ from typing import Any
 import pytest
 
 from hdistill.data.errors import HDistillError, InputError, LabelSetError, LicenceError, RemoteError
+from hdistill.data.labelsets import provenance
 from hdistill.data.labelsets.label_set import open_label_set, verify
 from hdistill.data.publication.documents import state
 from hdistill.data.publication.statement import PERMISSION
 from hdistill.data.sharing import store as stores
 from hdistill.data.sharing.push_pull import pull, push
 from hdistill.data.sharing.store import Damaged, MayPass, again, hashes_told, store
+from hdistill.data.support.typed import as_json
+from tests.data.manifests import PREFLIGHT
 from tests.data.published import OPEN, label_set, web_server
 
 pytestmark = pytest.mark.xdist_group("remote")  # one S3 server for all of them
@@ -106,6 +109,12 @@ def test_another_set_is_not_overwritten(labels: Path, tmp_path: Path) -> None:
     assert files(there) == files(other)
 
 
+def one_more(name: str) -> dict[str, Any]:
+    """A later pass, as a manifest records it."""
+    same = {"environment": {}, "teacher": {"device": "cpu", "versions": {}}, "quarantine": []}
+    return {"name": name, "parent": "ab" * 32, "preflight": PREFLIGHT, **same}
+
+
 def test_a_later_pass_replaces_an_older_one(labels: Path, tmp_path: Path) -> None:
     there, back = tmp_path / "there", tmp_path / "back"
     push(labels, str(there), progress=False)
@@ -114,14 +123,14 @@ def test_a_later_pass_replaces_an_older_one(labels: Path, tmp_path: Path) -> Non
     assert push(later, str(there), progress=False).n_moved == 2  # the others are the same shards
     assert pull(str(there), back, progress=False).n_moved == 2
     assert len(open_label_set(back).shards) == 6
-    two_passes = label_set(tmp_path / "two", n=60, history={"passes": [{"name": "add-4-8"}, {"name": "add-8-12"}]})
+    two_passes = label_set(tmp_path / "two", n=60, history={"passes": [one_more("add-4-8"), one_more("add-8-12")]})
     push(two_passes, str(tmp_path / "two-there"), progress=False)
-    one_pass = label_set(tmp_path / "one", n=60, history={"passes": [{"name": "add-4-8"}]})
+    one_pass = label_set(tmp_path / "one", n=60, history={"passes": [one_more("add-4-8")]})
     with pytest.raises(LabelSetError, match="no later pass of"):
         push(one_pass, str(tmp_path / "two-there"), progress=False)
     push(one_pass, str(there), progress=False)
     push(two_passes, str(there), progress=False)
-    history = {"made_by": "merge", "parents": [open_label_set(two_passes).manifest]}
+    history = {"made_by": "merge", "parents": [as_json(provenance.parent(open_label_set(two_passes)))]}
     merged = label_set(tmp_path / "merged", n=70, plan="another plan", history=history)
     push(merged, str(there), progress=False)
     with pytest.raises(LabelSetError, match="no later pass of"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hdistill.data.errors import LabelSetError
+from hdistill.data.format.manifest import QuarantineRow
 from hdistill.data.format.schema import MAX_QUARANTINE_ROWS
 from hdistill.data.format.shard import (
     append_products,
@@ -82,13 +83,13 @@ def test_the_same_parts_give_the_same_bytes_and_counts(tmp_path: Path, monkeypat
     two = make_label_set(tmp_path / "two", samples, per_part=3)
     assert files_of(one) == files_of(two)
     manifest = read_manifest(one)
-    assert len(manifest["shards"]) > 3
-    assert manifest["counts"]["n_structures"] == 40
-    assert manifest["counts"]["n_atoms"] == 160
-    assert manifest["counts"]["n_groups"] == 40
-    assert manifest["hessian"]["n_products"] == 80
-    assert manifest["hessian"]["n_elements"] == 80 * 12
-    assert sum(manifest["splits"]["n_structures"].values()) == 40
+    assert len(manifest.shards) > 3
+    assert manifest.counts.n_structures == 40
+    assert manifest.counts.n_atoms == 160
+    assert manifest.counts.n_groups == 40
+    assert manifest.hessian.n_products == 80
+    assert manifest.hessian.n_elements == 80 * 12
+    assert sum(manifest.splits.n_structures.values()) == 40
     assert [s.structure.id for shard in verify(one).shards for s in read_samples(shard.path)] == [
         s.structure.id for s in samples
     ]
@@ -103,7 +104,7 @@ def test_a_stream_that_breaks_publishes_no_manifest_and_can_be_repeated(
 
     def broken():  # type: ignore[no-untyped-def]
         for start in range(0, 20, 2):
-            yield writer.Part(to_arrays(samples[start : start + 2], "compact"), 1e-4, 1e-4, None)
+            yield writer.Block(to_arrays(samples[start : start + 2], "compact"), 1e-4, 1e-4, None)
         raise OSError("no more")
 
     out = tmp_path / "out"
@@ -119,7 +120,7 @@ def test_a_stream_that_breaks_publishes_no_manifest_and_can_be_repeated(
 
 
 def broken_not(samples):  # type: ignore[no-untyped-def]
-    return (writer.Part(to_arrays(samples[s : s + 2], "compact"), 1e-4, 1e-4, None) for s in range(0, len(samples), 2))
+    return (writer.Block(to_arrays(samples[s : s + 2], "compact"), 1e-4, 1e-4, None) for s in range(0, len(samples), 2))
 
 
 def test_sweeping_removes_only_what_the_manifest_does_not_name(tmp_path: Path) -> None:
@@ -134,12 +135,12 @@ def test_a_huge_quarantine_is_counted_whole_and_listed_in_part(tmp_path: Path) -
     """A manifest that names a million structures would be too large for its readers."""
     samples = samples_of("probes:1")
     rows = [
-        {"id": f"{i:032x}", "reason": "bad structure", "text": "so " * 1000, "attempts": 0}
+        QuarantineRow(id=f"{i:032x}", reason="bad structure", text="so " * 1000, attempts=0)
         for i in range(MAX_QUARANTINE_ROWS + 5)
     ]
     facts = replace(facts_of_samples("probes:1", "compact"), quarantine=rows)
-    writer.write(tmp_path, [writer.Part(to_arrays(samples, "compact"))], facts)
+    writer.write(tmp_path, [writer.Block(to_arrays(samples, "compact"))], facts)
     manifest = verify(tmp_path).manifest
-    assert manifest["counts"]["n_quarantined"] == len(rows)
-    assert len(manifest["quarantine"]) == MAX_QUARANTINE_ROWS
+    assert manifest.counts.n_quarantined == len(rows)
+    assert len(manifest.quarantine) == MAX_QUARANTINE_ROWS
     assert "names the first 20000" in (tmp_path / "README.md").read_text()

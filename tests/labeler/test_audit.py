@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from hdistill.data.errors import InputError, LabelSetError, TeacherError
 from hdistill.data.format.shard_file import Arrays, image, read_arrays
 from hdistill.data.labelsets.label_set import open_label_set, read_manifest
+from hdistill.data.support.typed import as_json
 from hdistill.labeler.audit import AuditSettings, audit, draw_samples
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.teachers import environments
@@ -32,7 +33,7 @@ def silent(_: str) -> None: ...
 def forge(folder: Path, out: Path, change: Callable[[Arrays], Arrays]) -> Path:
     """The set with other arrays in its first shard, and every hash in the manifest made to fit."""
     shutil.copytree(folder, out)
-    manifest = read_manifest(out)
+    manifest = as_json(read_manifest(out))
     row = manifest["shards"][0]
     old = out / "shards" / row["name"]
     arrays, attributes = read_arrays(old)
@@ -114,7 +115,7 @@ def test_products_of_other_directions_are_noticed(honest: Path, tmp_path: Path) 
 
 def test_a_manifest_cannot_widen_the_tolerance(honest: Path, tmp_path: Path) -> None:
     forged = forge(honest, tmp_path / "forged", one("hessian_values", 1.0))
-    manifest = read_manifest(forged)
+    manifest = as_json(read_manifest(forged))
     manifest["hessian"]["codec_error_max"] = 1e9
     (forged / "manifest.json").write_text(json.dumps(manifest))
     assert not audit(forged, ALL, say=silent)["agrees"]
@@ -145,7 +146,7 @@ def test_a_shard_that_is_not_the_manifests_is_not_audited(honest: Path, tmp_path
 def test_another_teacher_is_refused_and_another_version_is_said(honest: Path, tmp_path: Path) -> None:
     def claim(name: str, **changed: object) -> Path:
         copy = shutil.copytree(honest, tmp_path / name)
-        manifest = read_manifest(copy)
+        manifest = as_json(read_manifest(copy))
         manifest["teacher"] |= changed
         (copy / "manifest.json").write_text(json.dumps(manifest))
         return copy
@@ -170,9 +171,9 @@ def test_arguments_of_the_teacher_are_in_the_manifest(tmp_path: Path, monkeypatc
         "ase:tests.labeler.poison.Drifting", (str(source),), hessian="probes:1", arguments=("epsilon=0.07",)
     )
     labels = label_quickly(settings, tmp_path / "labels")
-    assert read_manifest(labels)["teacher"]["arguments"] == {"epsilon": 0.07}
+    assert read_manifest(labels).teacher.arguments == {"epsilon": 0.07}
     assert audit(labels, ALL, say=silent)["agrees"]
-    manifest = read_manifest(labels)
+    manifest = as_json(read_manifest(labels))
     manifest["teacher"]["arguments"] = {}
     (labels / "manifest.json").write_text(json.dumps(manifest))
     assert not audit(labels, ALL, say=silent)["agrees"]

@@ -79,14 +79,14 @@ def test_each_kind_is_named_and_the_others_are_labelled(tmp_path: Path) -> None:
     source = write_extxyz(tmp_path / "mixed.xyz", mixed)
     settings = LabelSettings("lennard-jones", (str(source),), hessian="probes:2", splits="0.6,0.2,0.2")
     result = label(settings, tmp_path / "labels", run=RunSettings(workers=1, progress=False), say=lambda _: None)
-    assert result.manifest["counts"]["n_structures"] == len(good)
-    assert result.manifest["counts"]["n_quarantined"] == len(QUARANTINED)
+    assert result.manifest.counts.n_structures == len(good)
+    assert result.manifest.counts.n_quarantined == len(QUARANTINED)
     rows = [row for p in sorted((result.path / "quarantine").glob("*.json")) for row in json.loads(p.read_bytes())]
     texts = {row["group"]: row["text"] for row in rows}
     assert texts.keys() == QUARANTINED.keys()
     for kind, (_, words) in QUARANTINED.items():
         assert words in texts[kind], (kind, texts[kind])
-    skipped = result.manifest["subset"]["skipped"]
+    skipped = result.manifest.subset.skipped
     wanted = [words for _, words in SKIPPED.values()]
     assert {words: skipped.get(words) for words in wanted} == {words: wanted.count(words) for words in wanted}
 

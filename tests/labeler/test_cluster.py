@@ -236,7 +236,7 @@ def test_a_scheduler_that_dies_or_freezes_stops_the_run(
     n_done = len(list((out / "chunks").glob("*.h5")))
     assert 0 < n_done < 12
     result = label(wanted, out, run=RunSettings(workers=1, progress=False), say=silent)
-    assert result.manifest["counts"]["n_structures"] == 60
+    assert result.manifest.counts.n_structures == 60
     assert result.n_labelled_now <= 60 - 5 * n_done
 
 

@@ -11,13 +11,13 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from ase.io import read
 
 from hdistill.data.errors import InputError, PlanMismatch
+from hdistill.data.format.manifest import Manifest
 from hdistill.data.format.shard import Sample, read_samples
 from hdistill.data.labelsets import agreement
 from hdistill.data.labelsets.label_set import open_label_set, verify
@@ -77,13 +77,14 @@ def test_added_probes_are_those_of_one_long_pass(source: Path, two: Path, five: 
         assert sample.labels.energy == before[key].labels.energy
         assert sample.split == before[key].split
     manifest = open_label_set(five).manifest
-    assert manifest["hessian"]["per_structure"] == 5
-    assert manifest["hessian"]["n_products"] == 350
-    assert manifest["hessian"]["codec_error_mean"] == pytest.approx(whole_manifest["hessian"]["codec_error_mean"])
-    (record,) = manifest["history"]["passes"]
-    assert record["products"] == [2, 5]
-    assert record["parent"] == open_label_set(two).digest
-    assert record["preflight"]["product_difference_error"] < 1e-6
+    assert manifest.hessian.per_structure == 5
+    assert manifest.hessian.n_products == 350
+    assert manifest.hessian.codec_error_mean == pytest.approx(whole_manifest.hessian.codec_error_mean)
+    (record,) = manifest.passes
+    assert record.products == (2, 5)
+    assert record.parent == open_label_set(two).digest
+    assert record.preflight.product_difference_error is not None
+    assert record.preflight.product_difference_error < 1e-6
     assert {path.name for path in five.iterdir()} >= {"plan.json", "manifest.json", "shards"}
     assert not (five / "passes").exists()
 
@@ -103,8 +104,8 @@ def test_what_is_there_is_not_done_again(source: Path, five: Path) -> None:
 def test_a_third_pass_labels_only_what_is_missing(source: Path, five: Path, tmp_path: Path) -> None:
     out = shutil.copytree(five, tmp_path / "labels")
     add(settings(source), "probes:4", out, run=QUIET, say=silent)
-    first, second = open_label_set(out).manifest["history"]["passes"]
-    assert (first["products"], second["products"]) == ([2, 5], [5, 6])
+    first, second = open_label_set(out).manifest.passes
+    assert (first.products, second.products) == ((2, 5), (5, 6))
     hessian = next(iter(samples_of(out).values())).labels.hessian
     assert hessian is not None
     assert len(hessian.values) == 6
@@ -176,7 +177,7 @@ def test_killed_at_every_step_of_replacing_the_set(
     with pytest.raises(Killed):
         add(settings(source), "probes:3", out, run=QUIET, say=silent)
     monkeypatch.undo()
-    assert open_label_set(out).manifest["hessian"]["per_structure"] == 2
+    assert open_label_set(out).manifest.hessian.per_structure == 2
     assert any((out / "passes").iterdir())
     shutil.copytree(out, tmp_path / "kept")
     assert add(settings(source), "probes:3", out, run=QUIET, say=silent).n_labelled_now == 0
@@ -187,7 +188,7 @@ def test_killed_at_every_step_of_replacing_the_set(
     clean = extending.clean
     calls: list[Path] = []
 
-    def second(out: Path, manifest: dict[str, Any]) -> None:
+    def second(out: Path, manifest: Manifest) -> None:
         calls.append(out)
         if len(calls) == 2:  # the first call is before the pass
             raise Killed
@@ -197,7 +198,7 @@ def test_killed_at_every_step_of_replacing_the_set(
     with pytest.raises(Killed):
         add(settings(source), "probes:3", out, run=QUIET, say=silent)
     monkeypatch.undo()
-    assert open_label_set(out).manifest["hessian"]["per_structure"] == 5
+    assert open_label_set(out).manifest.hessian.per_structure == 5
     assert any((out / "passes").iterdir())
     assert add(settings(source), "probes:3", out, run=QUIET, say=silent).n_labelled_now == 0
     assert files_of(out) == files_of(five)
@@ -244,9 +245,9 @@ def test_more_structures_join_the_set(source: Path, five: Path, tmp_path: Path) 
             assert np.array_equal(hessian.values, had.values)
         assert splits.setdefault(sample.structure.group, sample.split) == sample.split
     manifest = result.manifest
-    assert manifest["counts"]["n_structures"] == 82
-    assert manifest["subset"]["names"] == ["few.xyz", "more.xyz"]
-    assert manifest["history"]["passes"][-1]["n_structures"] == 12
+    assert manifest.counts.n_structures == 82
+    assert manifest.subset.names == ("few.xyz", "more.xyz")
+    assert manifest.passes[-1].n_structures == 12
     before = files_of(out)
     assert extend(settings(more), out, run=QUIET, say=said.append).n_labelled_now == 0
     assert "already" in said[-1]

@@ -74,14 +74,15 @@ def test_every_structure_is_labelled_once_and_right(done: LabelResult, argon: Pa
 
 def test_the_manifest_says_what_was_done(done: LabelResult) -> None:
     manifest = done.manifest
-    assert manifest["counts"]["n_structures"] == 150
-    assert manifest["hessian"]["n_products"] == 300
-    assert 0 < manifest["hessian"]["codec_error_mean"] < manifest["hessian"]["codec_error_max"] < 1 / 128
-    assert manifest["preflight"]["product_difference_error"] < 1e-6
-    assert manifest["teacher"]["name"] == "lennard-jones"
-    assert manifest["subset"]["inputs"][0]["name"] == "argon.xyz"
-    assert len(manifest["subset"]["inputs"][0]["sha256"]) == 64
-    assert sum(manifest["splits"]["n_structures"].values()) == 150
+    assert manifest.counts.n_structures == 150
+    assert manifest.hessian.n_products == 300
+    assert 0 < manifest.hessian.codec_error_mean < manifest.hessian.codec_error_max < 1 / 128
+    assert manifest.preflight.product_difference_error is not None
+    assert manifest.preflight.product_difference_error < 1e-6
+    assert manifest.teacher.name == "lennard-jones"
+    assert manifest.subset.inputs[0].name == "argon.xyz"
+    assert len(manifest.subset.inputs[0].sha256) == 64
+    assert sum(manifest.splits.n_structures.values()) == 150
     files = {"plan.json", "manifest.json", "shards", "README.md", "croissant.json"}
     assert {path.name for path in done.path.iterdir()} == files
 
@@ -94,7 +95,7 @@ def test_one_worker_gives_the_same_bytes_as_two(done: LabelResult, argon: Path, 
 def test_the_order_of_the_input_does_not_matter(done: LabelResult, tmp_path: Path) -> None:
     reversed_file = write_extxyz(tmp_path / "argon.xyz", clusters(150)[::-1])
     result = label(settings(reversed_file), tmp_path / "labels", run=QUIET, say=silent)
-    assert [s["sha256"] for s in result.manifest["shards"]] != []
+    assert [s.sha256 for s in result.manifest.shards] != []
     assert [s.structure.id for s in samples_of(result.path)] == [s.structure.id for s in samples_of(done.path)]
 
 
@@ -200,7 +201,7 @@ def test_poison_is_named_and_its_neighbours_are_labelled(tmp_path: Path, monkeyp
     wanted = settings(source, teacher="ase:tests.labeler.poison.Poison", hessian="probes:1")
     run = replace(QUIET, workers=1, deadline_s=2.0, memory_bytes=1 << 30)
     result = label(replace(wanted, batch_edges=200), tmp_path / "labels", run=run, say=silent)
-    assert result.manifest["counts"]["n_structures"] == 34
+    assert result.manifest.counts.n_structures == 34
     rows = [row for p in sorted((result.path / "quarantine").glob("*.json")) for row in json.loads(p.read_bytes())]
     assert len(rows) == result.n_quarantined == 6
     by_group = {row["group"]: row for row in rows}
@@ -219,8 +220,8 @@ def test_bad_structures_go_to_quarantine_with_a_reason(tmp_path: Path) -> None:
     flat = Atoms("Ar2", [[0, 0, 0], [0, 0, 3.7]], cell=[5, 5, 0], pbc=True)
     source = write_extxyz(tmp_path / "bad.xyz", [*good, close, lost, flat])
     result = label(settings(source), tmp_path / "labels", run=replace(QUIET, workers=1), say=silent)
-    assert result.manifest["counts"]["n_structures"] == 5
-    texts = sorted(row["text"] for row in result.manifest["quarantine"])
+    assert result.manifest.counts.n_structures == 5
+    texts = sorted(row.text for row in result.manifest.quarantine)
     assert len(texts) == 3
     assert any("apart" in text for text in texts)
     assert any("not finite" in text for text in texts)
@@ -307,7 +308,7 @@ def test_a_calculator_whose_forces_are_no_gradient(tmp_path: Path, monkeypatch: 
         label(wanted, tmp_path / "refused", run=QUIET, say=silent)
     full = replace(wanted, hessian="full", codec="exact", arguments=("strength=0.2",))
     result = label(full, tmp_path / "labels", run=replace(QUIET, workers=1), say=silent)
-    assert result.manifest["teacher"]["conservative"] is False
+    assert result.manifest.teacher.conservative is False
     for sample in samples_of(result.path):
         products, n = sample.labels.hessian, sample.structure.n_atoms
         assert products is not None

@@ -50,7 +50,7 @@ def test_eighteen_poisonous_structures_among_two_hundred(tmp_path: Path, monkeyp
         _, reason, words = CULPRITS[wanted[row["group"]]]
         assert row["reason"] == reason, row
         assert words in row["text"], row
-    assert result.manifest["counts"]["n_structures"] == 182
+    assert result.manifest.counts.n_structures == 182
 
 
 def pids(client: Client) -> set[int]:

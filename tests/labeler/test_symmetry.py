@@ -258,7 +258,7 @@ def test_a_label_set_tells_how_many_rows_were_computed_and_holds_the_energies_of
     out, quiet = tmp_path / "labels", RunSettings(workers=1, progress=False)
     label_part(settings, out, (1, 1), run=quiet, say=lambda _: None)
     manifest = run_label(settings, out, run=quiet, say=lambda _: None).manifest
-    assert (manifest["hessian"]["n_products"], manifest["hessian"]["n_computed"]) == (30, 20)
+    assert (manifest.hessian.n_products, manifest.hessian.n_computed) == (30, 20)
     samples = [sample for shard in verify(out).shards for sample in read_samples(shard.path)]
     assert len(samples) == 2
     for sample in samples:

@@ -193,4 +193,4 @@ def test_bad_workers_that_join_late_stop_nothing(
             done.result()
     refused = [line for line in said if "is refused: it has dask" in line]
     assert len(refused) == 2, said
-    assert verify(tmp_path / "labels").manifest["counts"]["n_structures"] == 150
+    assert verify(tmp_path / "labels").manifest.counts.n_structures == 150

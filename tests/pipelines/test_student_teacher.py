@@ -57,15 +57,15 @@ def test_a_student_with_direct_forces_teaches_one_that_conserves_energy(
     taught = label(asked, tmp_path / "labels", None, RUN).path
 
     label_set = open_label_set(taught)
-    found = label_set.manifest["teacher"]
-    assert found["conservative"] is False
-    assert found["has_stress"] is False
-    assert found["weights_sha256"] == sha256_of(run / STUDENT)
-    assert found["level_of_theory"].startswith("Lennard-Jones 12-6")
-    assert found["level_of_theory"].endswith("by a student of lennard-jones")
-    licences = label_set.manifest["licenses"]
+    found = label_set.manifest.teacher
+    assert found.conservative is False
+    assert found.has_stress is False
+    assert found.weights_sha256 == sha256_of(run / STUDENT)
+    assert found.level_of_theory.startswith("Lennard-Jones 12-6")
+    assert found.level_of_theory.endswith("by a student of lennard-jones")
+    licences = label_set.manifest.licenses
     # Nobody stated a licence of the structures: what was learned from them has none either.
-    assert (licences["weights"], licences["weights_class"]) == ("unknown", "unknown")
+    assert (licences.weights, licences.weights_class) == ("unknown", "unknown")
 
     asymmetric = 0
     for sample in samples_of(label_set, "test"):
@@ -116,9 +116,9 @@ def test_a_model_of_another_package_is_a_teacher(tmp_path: Path, monkeypatch: py
     source = write_extxyz(tmp_path / "argon.xyz", clusters(12))
     asked = LabelSettings("outside:springs:0.5", (str(source),), hessian="full", codec="exact")
     labels = open_label_set(label(asked, tmp_path / "labels", None, RUN).path)
-    teacher = labels.manifest["teacher"]
-    assert (teacher["family"], teacher["weights_license"], teacher["license_class"]) == ("outside", "MIT", "open")
-    assert teacher["versions"]["springs"] == "1.2"
+    teacher = labels.manifest.teacher
+    assert (teacher.family, teacher.weights_license, teacher.license_class) == ("outside", "MIT", "open")
+    assert teacher.versions["springs"] == "1.2"
     for sample in samples_of(labels, "train"):
         n = sample.structure.n_atoms
         assert sample.labels.hessian is not None

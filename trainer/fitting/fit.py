@@ -20,6 +20,7 @@ from hdistill.data.labelsets.stream import shuffled
 from hdistill.data.sharing.cache import ShardCache
 from hdistill.data.sharing.push_pull import open_labels, remarks as remarks_on
 from hdistill.data.support.progress import progress as progress_bar
+from hdistill.data.support.typed import as_json
 
 from ..evaluation.errors import errors_of, joined, summary
 from ..force_field.checkpoint import LAST, STUDENT, StudentCard, device_named, save_student
@@ -259,8 +260,8 @@ def _card(state: TrainState, task: Task, settings: FitSettings) -> StudentCard:
         scale=task.scale,
         settings=settings.as_json(),
         label_set=task.labels.digest,
-        teacher=manifest.get("teacher", {}),
-        licenses=manifest.get("licenses", {}),
+        teacher=as_json(manifest.teacher),
+        licenses=as_json(manifest.licenses),
         step=state.step,
         validation=dict(state.best),
     )

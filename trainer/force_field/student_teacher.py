@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hdistill.data.publication.licences import of_manifest
+from hdistill.data.publication.licences import of_licenses
 from hdistill.data.structure import Structure
 
 from ..inputs.batch import batch_of
@@ -69,7 +69,7 @@ class StudentTeacher:
 
 def _origin(card: StudentCard) -> dict[str, str]:
     """Licence, level of theory and citation of a student: what its labels were under, and what its teacher said."""
-    licence = of_manifest({"licenses": card.licenses or {}})
+    licence = of_licenses(card.licenses or {})
     teacher = card.teacher
     name, level = teacher.get("name", "an unknown teacher"), teacher.get("level_of_theory", "unknown")
     return {

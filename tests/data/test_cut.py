@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hdistill.data.convert.cut import part
+from hdistill.data.convert.cut import cut
 from hdistill.data.errors import InputError
 from hdistill.data.format.shard import Sample, read_samples
 from hdistill.data.labelsets import writer
@@ -30,7 +30,7 @@ def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_matches_is_stored_as_it_was(labels: Path, tmp_path: Path) -> None:
-    manifest = part(labels, tmp_path / "part", where="n_atoms <= 3 and number < 15", say=silent)
+    manifest = cut(labels, tmp_path / "part", where="n_atoms <= 3 and number < 15", say=silent)
     wanted = [s for s in stored(labels) if s.structure.n_atoms <= 3 and s.structure.info["number"] < 15]
     found = stored(tmp_path / "part")
     assert len(found) == 6
@@ -40,17 +40,19 @@ def test_what_matches_is_stored_as_it_was(labels: Path, tmp_path: Path) -> None:
         assert x.labels.hessian is not None
         assert y.labels.hessian is not None
         assert np.array_equal(x.labels.hessian.values, y.labels.hessian.values)
-    assert manifest["counts"]["n_structures"] == 6
-    (parent,) = manifest["history"]["parents"]
-    assert parent["digest"] == open_label_set(labels).digest
-    assert manifest["history"]["where"] == "n_atoms <= 3 and number < 15"
-    assert manifest["teacher"] == open_label_set(labels).manifest["teacher"]
+    assert manifest.counts.n_structures == 6
+    assert manifest.history is not None
+    (parent,) = manifest.history.parents
+    assert parent.digest == open_label_set(labels).digest
+    assert manifest.history.settings is not None
+    assert manifest.history.settings["where"] == "n_atoms <= 3 and number < 15"
+    assert manifest.teacher == open_label_set(labels).manifest.teacher
 
 
 def test_a_sample_is_reproducible_and_a_smaller_one_a_part_of_it(labels: Path, tmp_path: Path) -> None:
     ids = []
     for name, limit, seed in (("five", 5, 0), ("nine", 9, 0), ("other", 9, 1)):
-        part(labels, tmp_path / name, limit=limit, seed=seed, say=silent)
+        cut(labels, tmp_path / name, limit=limit, seed=seed, say=silent)
         ids.append({s.structure.id for s in stored(tmp_path / name)})
     five, nine, other = ids
     assert (len(five), len(nine), len(other)) == (5, 9, 9)
@@ -58,14 +60,14 @@ def test_a_sample_is_reproducible_and_a_smaller_one_a_part_of_it(labels: Path, t
     every = [s.structure.id for s in stored(labels)]
     assert five == set(sorted(every, key=lambda i: order_key(0, i))[:5])  # as `hdistill label --limit` chooses
     assert other != nine
-    again = part(labels, tmp_path / "again", limit=9, say=silent)
+    again = cut(labels, tmp_path / "again", limit=9, say=silent)
     assert again == open_label_set(tmp_path / "nine").manifest
 
 
 def test_one_split(labels: Path, tmp_path: Path) -> None:
-    manifest = part(labels, tmp_path / "part", split="test", say=silent)
-    splits = manifest["splits"]["n_structures"]
-    assert splits["test"] == open_label_set(labels).manifest["splits"]["n_structures"]["test"] > 0
+    manifest = cut(labels, tmp_path / "part", split="test", say=silent)
+    splits = manifest.splits.n_structures
+    assert splits["test"] == open_label_set(labels).manifest.splits.n_structures["test"] > 0
     assert splits["train"] == splits["val"] == 0
 
 
@@ -77,5 +79,5 @@ def test_what_matches_nothing_is_said(labels: Path, tmp_path: Path) -> None:
         ({"split": "tets"}, "Did you mean 'test'"),
     ):
         with pytest.raises(InputError, match=words):
-            part(labels, tmp_path / "part", say=silent, **arguments)  # type: ignore[arg-type]
+            cut(labels, tmp_path / "part", say=silent, **arguments)  # type: ignore[arg-type]
     assert not (tmp_path / "part").exists()
