@@ -34,7 +34,7 @@ from tests.trainer.structures import (
 
 WITH_REPULSION = "painn-small with repulsion"
 OUTSIDE = "pairs"  # of the example package
-HEAVY = ("painn", "painn-direct", "gemnet-t", "gemnet-dt", "moment-large")
+HEAVY = ("painn", "painn-direct", "gemnet-t", "gemnet-dt", "moment-large", "ace", "ace-large", "ace-local", "ace-local-large")
 """Sizes whose architecture is here in a small size too: fewer structures in the slow tests."""
 DIRECT = tuple(name for name, size in SIZES.items() if size.direct)
 CONSERVATIVE = (*(name for name in SIZES if name not in DIRECT), WITH_REPULSION, OUTSIDE)
@@ -168,7 +168,12 @@ def test_energies_move_with_atoms_across_the_cell_border(case: Case) -> None:
     close(after.forces, _there(before.forces))
 
 
-@pytest.mark.parametrize(("name", "local"), [("moment", True), ("moment-large", True), ("painn-small", False)])
+LOCAL = tuple(name for name, size in SIZES.items() if size.architecture in ("moment", "ace") and size.layers == 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "local"), [*((name, True) for name in LOCAL), ("painn-small", False), ("ace-small", False)]
+)
 def test_strict_locality(name: str, local: bool) -> None:
     """An atom out of reach that a neighbour does see: of a strictly local student the energy does not change by a bit."""
     case = case_of(name)

@@ -45,6 +45,10 @@ def _student(size: StudentSize, elements: Sequence[int], scale: float) -> nn.Mod
         from .moment import Moment
 
         return Moment(elements, size.channels, size.cutoff, size.basis, scale)
+    if size.architecture == "ace":
+        from .ace import Ace
+
+        return Ace(elements, *numbers, size.max_l, scale)
     raise InputError(
         f"This hdistill knows no student architecture '{size.architecture}'; install the one that wrote it."
     )
