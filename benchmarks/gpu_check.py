@@ -58,7 +58,6 @@ class Lane:
 
     waiting: list[Job]
     width: int
-    threads: int = 1
 
 
 @click.command()
@@ -95,7 +94,7 @@ def main(
     if not only_report:
         lanes = [
             Lane(list(device_jobs(chosen, device, seconds, structures, compile_seconds)), 1),
-            Lane(list(cpu_jobs(chosen, others, seconds, structures)), cores),
+            Lane(list(cpu_jobs(chosen, others, seconds, structures, compile_seconds)), cores),
         ]
         work(lanes, labels, out, until)
     for table in tables(read_rows(out / "rows.jsonl")):
@@ -105,31 +104,40 @@ def main(
 def device_jobs(
     students: Sequence[str], device: str, budgets: Sequence[float], sizes: Sequence[int], compile_seconds: float
 ) -> Iterator[Job]:
-    """Timings of all, then compiled steps of the first, then fits with small and large batches."""
-    for student in students:
-        yield Job("timing", student, device, seconds=60.0)
-    first = students[:2]
-    for student in first if compile_seconds > 0 else ():
+    """Timings, a compiled step and fits with large and small batches of the first students, then of the others; none without a GPU."""
+    if device == "cpu":
+        return
+    first, others = students[:4], students[4:]
+    for student in first:
+        yield Job("timing", student, device)
+    for student in first[1:2] if compile_seconds > 0 else ():
         yield Job("compiled", student, device, seconds=compile_seconds, compile=True)
-    for batch_size in (64, 8):
-        for student in first:
-            yield Job("fit", student, device, max(sizes), min(budgets), batch_size)
-    for student in students[2:]:
+    for student, batch_size in (*((student, 64) for student in first), *((student, 8) for student in first[:2])):
+        yield Job("fit", student, device, max(sizes), min(budgets), batch_size)
+    for student in others:
+        yield Job("timing", student, device)
+    for student in others:
         yield Job("fit", student, device, max(sizes), min(budgets), 64)
 
 
 def cpu_jobs(
-    students: Sequence[str], variants: Sequence[str], budgets: Sequence[float], sizes: Sequence[int]
+    students: Sequence[str],
+    variants: Sequence[str],
+    budgets: Sequence[float],
+    sizes: Sequence[int],
+    compile_seconds: float,
 ) -> Iterator[Job]:
-    """Calls on a CPU, the longest fits on most structures, then short ones on all; with Hessian products, then plain ones."""
+    """The longest fits on most structures, compiled steps of the first students, short fits on all, timings, short plain fits."""
     for student in (*students, *variants):
         yield Job("fit", student, "cpu", max(sizes), max(budgets))
+    for student in students[:2] if compile_seconds > 0 else ():
+        yield Job("compiled", student, "cpu", seconds=compile_seconds, compile=True)
     for budget in budgets[1:]:
         for n in sizes:
             for student in (*students, *variants):
                 yield Job("fit", student, "cpu", n, budget)
     for student in students:
-        yield Job("timing", student, "cpu", seconds=60.0)
+        yield Job("timing", student, "cpu")
     for budget in budgets[1:]:
         for student in students:
             yield Job("fit", student, "cpu", max(sizes), budget, plain=True)
@@ -201,7 +209,7 @@ def tables(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         mine = [r for r in fits if (r["device"], r["n"], r["seconds"], r["plain"]) == (device, n, budget, plain)]
         kind = "energies and forces" if plain else "with Hessian products"
         yield f"Fits of {budget:g} CPU s on {device}, {n} structures, {kind}, new molecules:\n" + markdown(
-            ("student", "batch", "parameters", "steps", "force_mae", "energy_mae", "hessian"),
+            ("student", "batch_size", "parameters", "steps", "force_mae", "energy_mae", "hessian"),
             sorted(mine, key=lambda row: row["force_mae"]),
         )
     for device in sorted({row["device"] for row in rows if row["kind"] == "timing"}):

@@ -21,6 +21,7 @@ from hdistill.trainer.force_field.predict import edge_vectors, predict
 from hdistill.trainer.inputs.batch import batch_of
 from hdistill.trainer.students import gemnet
 from hdistill.trainer.students.build import build
+from hdistill.trainer.students.harmonics import Harmonics
 from hdistill.trainer.students.sizes import SIZES
 from tests.trainer.structures import crystal, molecule, moved, perovskite, student
 
@@ -50,7 +51,7 @@ def say(model: nn.Module, structure: Structure) -> tuple[torch.Tensor, torch.Ten
 
 def test_products_of_harmonics_are_legendre_polynomials_of_the_cosine() -> None:
     unit = torch.cat((unit_vectors(20), torch.eye(3, dtype=torch.float64), -torch.eye(3, dtype=torch.float64)))
-    harmonics, cosines = gemnet.Harmonics().to(torch.float64)(unit), (unit @ unit.T).numpy()
+    harmonics, cosines = Harmonics(gemnet.ORDERS - 1).to(torch.float64)(unit), (unit @ unit.T).numpy()
     for order in range(gemnet.ORDERS):
         some = harmonics[:, order**2 : (order + 1) ** 2]
         wanted = (2 * order + 1) * legendre.legval(cosines, [0] * order + [1])

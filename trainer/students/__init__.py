@@ -1,6 +1,7 @@
 """Students: energies of atoms from elements and edge vectors, in plain torch, smooth to third order.
 
-painn.py gemnet.py moment.py    the architectures
+painn.py gemnet.py moment.py ace.py    the architectures
+harmonics.py     spherical harmonics and products of functions on the sphere
 radial.py        radial functions and cutoffs
 elements.py      elements as indices
 repulsion.py     a fixed wall nearer than atoms ever were

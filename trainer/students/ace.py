@@ -130,7 +130,7 @@ class Layer(nn.Module):
         coupled = products(pairs) * self.size_of_products
         known = torch.cat((pairs, coupled), dim=2)
         others = torch.cat((pairs[:, :, self.channels :], coupled, coupled), dim=2)
-        squares = (self.sum_of_orders @ (known * others).flatten(1)).unflatten(1, known.shape[1:])
+        squares = (self.sum_of_orders @ (known * others).flatten(1)).view(-1, *known.shape[1:])
         invariants = torch.cat((scalar, pairs[0], squares.transpose(0, 1).flatten(1).asinh()), dim=1)
         update = self.update(nn.functional.silu(self.hidden(invariants)))
         if self.last:

@@ -29,6 +29,7 @@ import torch
 from torch import nn
 
 from .elements import register_elements
+from .harmonics import Harmonics, order_of
 from .radial import BesselBasis
 
 ORDERS = 5  # Legendre polynomials P_0 to P_4; the paper has 7
@@ -122,68 +123,17 @@ class Angles(nn.Module):
     def __init__(self, basis: int, mixtures: int):
         super().__init__()
         self.mixtures = mixtures
-        self.harmonics = Harmonics()
+        self.harmonics = Harmonics(ORDERS - 1)
         self.radial = linear(basis, mixtures * ORDERS)
-        order_of = torch.tensor([order for order, _ in _components()])
-        self.register_buffer("order_of", order_of, persistent=False)
-        self.register_buffer("parity", 1.0 - 2.0 * (order_of % 2), persistent=False)
+        orders = torch.tensor(order_of(ORDERS - 1))
+        self.register_buffer("order_of", orders, persistent=False)
+        self.register_buffer("parity", 1.0 - 2.0 * (orders % 2), persistent=False)
 
     def forward(self, basis: torch.Tensor, unit: torch.Tensor) -> AnglesOfEdges:
         harmonics = self.harmonics(unit)
         radial = self.radial(basis).unflatten(1, (self.mixtures, ORDERS))
         along = radial.index_select(2, self.order_of) * harmonics[:, None] / ORDERS
         return harmonics, along, along * self.parity
-
-
-class Harmonics(nn.Module):
-    """Real spherical harmonics of unit vectors (E,3) -> (E, ORDERS^2), each of mean square 1 on the sphere, so that
-    sum_m Y_lm(u) Y_lm(v) = (2l+1) P_l(u.v); m from -l to l, negative for sin(m phi).
-
-    Polynomials of x, y, z. Unnormalised, R_l = (2l-1) z R_l-1 - ((l-1)^2 - m^2) R_l-2 for |m| < l (Legendre's recursion times
-    (l-m)!) and R_ll = (2l-1) (x + iy) R_l-1,l-1: each order a linear map of two before it. These maps have whole numbers, so
-    that float32 buffers hold them exactly and float64 harmonics are harmonics to all digits.
-    """
-
-    scaling: torch.Tensor
-    factorials: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        scaling = [(2 * ell + 1) * (2 if m else 1) for ell, m in _components()]
-        factorials = [math.factorial(ell + m) * math.factorial(ell - m) for ell, m in _components()]
-        self.register_buffer("scaling", torch.tensor(scaling, dtype=torch.float32), persistent=False)
-        self.register_buffer("factorials", torch.tensor(factorials, dtype=torch.float32), persistent=False)
-        for ell in range(1, ORDERS):
-            self.register_buffer(f"rise_{ell}", _rise(ell), persistent=False)
-
-    def forward(self, unit: torch.Tensor) -> torch.Tensor:
-        found = [unit.new_zeros(unit.shape[0], 0), torch.ones_like(unit[:, :1])]
-        for ell in range(1, ORDERS):
-            products = (found[-1][:, :, None] * unit[:, None]).flatten(1)
-            found.append(torch.cat((products, found[-2]), dim=1) @ getattr(self, f"rise_{ell}"))
-        return torch.cat(found, dim=1) * (self.scaling / self.factorials).sqrt()
-
-
-def _components() -> list[tuple[int, int]]:
-    return [(ell, m) for ell in range(ORDERS) for m in range(-ell, ell + 1)]
-
-
-def _rise(ell: int) -> torch.Tensor:
-    """R_l (2l+1) of R_l-1 times x, y, z (3(2l-1)) and of R_l-2 (2l-3): see Harmonics."""
-    rise = torch.zeros(3 * (2 * ell - 1) + max(0, 2 * ell - 3), 2 * ell + 1)
-
-    def place(m: int, axis: int) -> int:
-        return 3 * (m + ell - 1) + axis
-
-    for m in range(1 - ell, ell):
-        rise[place(m, 2), m + ell] = 2 * ell - 1
-        if abs(m) < ell - 1:
-            rise[3 * (2 * ell - 1) + m + ell - 2, m + ell] = m * m - (ell - 1) ** 2
-    rise[place(ell - 1, 0), 2 * ell] = rise[place(ell - 1, 1), 0] = 2 * ell - 1
-    if ell > 1:  # there is no sin(0 phi)
-        rise[place(1 - ell, 0), 0] = 2 * ell - 1
-        rise[place(1 - ell, 1), 2 * ell] = 1 - 2 * ell
-    return rise
 
 
 class Join(nn.Module):

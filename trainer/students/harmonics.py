@@ -93,7 +93,7 @@ class Exact(nn.Module):
             self.register_buffer(name, array.to(torch.get_default_dtype()), persistent=False)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Exact:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, array in self._exact.items():
             buffer = self.get_buffer(name)
             setattr(self, name, array.to(buffer.device, buffer.dtype))
@@ -129,5 +129,5 @@ class SphereProducts(Exact):
 
     def forward(self, pairs: torch.Tensor) -> torch.Tensor:
         n, channels = pairs.shape[1:]
-        left, right = (self.read @ pairs.flatten(1)).unflatten(1, (n, channels)).chunk(2, dim=2)
-        return (self.project @ (left * right).flatten(1)).unflatten(1, (n, channels // 2))
+        left, right = (self.read @ pairs.flatten(1)).view(-1, n, channels).chunk(2, dim=2)
+        return (self.project @ (left * right).flatten(1)).view(-1, n, channels // 2)
