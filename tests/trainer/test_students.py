@@ -34,7 +34,17 @@ from tests.trainer.structures import (
 
 WITH_REPULSION = "painn-small with repulsion"
 OUTSIDE = "pairs"  # of the example package
-HEAVY = ("painn", "painn-direct", "gemnet-t", "gemnet-dt", "moment-large", "ace", "ace-large", "ace-local", "ace-local-large")
+HEAVY = (
+    "painn",
+    "painn-direct",
+    "gemnet-t",
+    "gemnet-dt",
+    "moment-large",
+    "ace",
+    "ace-large",
+    "ace-local",
+    "ace-local-large",
+)
 """Sizes whose architecture is here in a small size too: fewer structures in the slow tests."""
 DIRECT = tuple(name for name, size in SIZES.items() if size.direct)
 CONSERVATIVE = (*(name for name in SIZES if name not in DIRECT), WITH_REPULSION, OUTSIDE)
