@@ -35,7 +35,7 @@ lint:
 # mypy finds a package by its folder's name: give it a folder in which ours are called as they are imported.
 types:
 	@mkdir -p build/types/hdistill
-	@for part in data labeler trainer pipelines; do ln -sfn ../../../$$part build/types/hdistill/$$part; done
+	@for entry in __init__.py data labeler trainer pipelines; do ln -sfn ../../../$$entry build/types/hdistill/$$entry; done
 	MYPYPATH=build/types $(BIN)/mypy
 
 install: .venv/installed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ ROOMS = {
     "data": ("", "support", "format", "publication", "labelsets", "sources", "convert", "sharing"),
     "labeler": ("teachers", "process", "planning", "work", "executors", ""),
     "trainer": ("", "students", "inputs", "force_field", "evaluation", "fitting"),
-    "pipelines": ("report", "", "cli"),
+    "pipelines": ("report", "", "api", "cli"),
 }
 ADAPTERS = {"lennard_jones", "sevennet", "chgnet", "mace", "fairchem", "torchani", "ase", "outside"}
 TEACHER_PACKAGES = {"mace", "sevenn", "chgnet", "fairchem", "torchani", "matgl"}
@@ -151,6 +152,12 @@ def test_a_room_imports_only_rooms_above_it(package: str) -> None:
                 assert order.index(room(name)) <= order.index(room(module)), f"{module} imports {name}"
 
 
+def test_nobody_inside_imports_the_front_door() -> None:
+    """`import hdistill` shows what is behind it; behind it, everything is imported from where it is."""
+    for path in MODULES.values():
+        assert "hdistill" not in imports(path, module_level=False), path
+
+
 def test_no_bare_imports_of_our_packages() -> None:
     """`import data` works from the repository root and would be a second module object."""
     for folder in (*PACKAGES, "tests", "benchmarks"):
@@ -182,10 +189,21 @@ def test_the_command_line_starts_light() -> None:
 def test_every_package_is_listed_and_typed() -> None:
     listed = (ROOT / "pyproject.toml").read_text()
     for package in PACKAGES:
-        for init in (ROOT / package).rglob("__init__.py"):
-            name = "hdistill." + ".".join(init.parent.relative_to(ROOT).parts)
+        for init in (ROOT / "__init__.py", *(ROOT / package).rglob("__init__.py")):
+            name = ".".join(("hdistill", *init.parent.relative_to(ROOT).parts))
             assert f'"{name}"' in listed, f"{name} is not in pyproject.toml's packages"
             assert (init.parent / "py.typed").exists(), f"{name} has no py.typed"
+
+
+def test_every_data_file_is_installed_and_nothing_else_is() -> None:
+    """The package's folder is the repository's own, so that a pattern too many would install README and tests."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert setuptools["include-package-data"] is False
+    assert setuptools["package-data"] == {"*": ["py.typed"], "hdistill.pipelines": ["recipes/*.toml"]}
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*")):
+        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "py.typed":
+            assert path.parent == ROOT / "pipelines" / "recipes", f"{path} is not installed"
+            assert path.suffix == ".toml", path
 
 
 def test_the_readme_lists_every_folder() -> None:
@@ -195,7 +213,7 @@ def test_the_readme_lists_every_folder() -> None:
 
 
 def test_every_folder_says_what_its_files_do() -> None:
-    for init in (path for package in PACKAGES[:3] for path in (ROOT / package).rglob("__init__.py")):
-        said = ast.get_docstring(ast.parse(init.read_text())) or ""
+    for init in (path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")):
+        docstring = ast.get_docstring(ast.parse(init.read_text())) or ""
         for path in init.parent.glob("*.py"):
-            assert path.name == "__init__.py" or path.name in said, f"{path} is not in {init}"
+            assert path.name == "__init__.py" or path.name in docstring, f"{path} is not in {init}"

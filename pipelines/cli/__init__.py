@@ -1,9 +1,13 @@
-"""The command line, one file a command group.
+"""The command line, one file a command group. Each command calls the function of the same name in pipelines/api/.
 
-main.py          hdistill label, fit, evaluate, ...
+main.py          hdistill
+label.py         hdistill label
+fit.py           hdistill fit
+judge.py         hdistill evaluate, md
+export.py        hdistill export
 labels.py        hdistill labels ...
-share.py         hdistill labels card, push, pull
+sharing.py       hdistill labels card, push, pull
+listings.py      hdistill teachers, students, subsets, doctor, demo
 clusters.py      hdistill clusters ...
-md.py            hdistill md
 command.py       what all commands share: errors in one sentence, exit codes
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import sys
 import threading
@@ -14,10 +13,11 @@ from typing import Any
 
 import click
 
-from hdistill.data.errors import HDistillError, InputError, LabelSetError
+from hdistill.data.errors import HDistillError
 
 EXIT_STOPPED = 1
 EXIT_QUARANTINED = 3
+EXIT_PHYSICS = 4
 
 
 class Commands(click.Group):
@@ -55,20 +55,43 @@ class Commands(click.Group):
 
 
 class Sectioned(click.Command):
-    """A command whose help has its options in sections: title to names of parameters; what is in none comes last."""
+    """A command whose help has its options in sections: title to names of parameters; what is in none comes last.
 
-    def __init__(self, *arguments: Any, sections: Mapping[str, Sequence[str]], **rest: Any):
+    defaults: of options that have none for click, by name; looked up when the help is shown.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        sections: Mapping[str, Sequence[str]],
+        defaults: Callable[[], Mapping[str, Any]] = dict,
+        **rest: Any,
+    ):
         super().__init__(*arguments, **rest)
-        self.sections = sections
+        self.sections, self.defaults = sections, defaults
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
-        helps = {p.name: record for p in options if (record := p.get_help_record(ctx)) is not None}
+        defaults = {name: value for name, value in self.defaults().items() if value is not None}
+        helps = {
+            p.name: (
+                record[0],
+                f"{record[1]}  [default: {_shown(p, defaults[p.name])}]" if p.name in defaults else record[1],
+            )
+            for p in options
+            if (record := p.get_help_record(ctx)) is not None
+        }
         named = {name for names in self.sections.values() for name in names}
         rest = tuple(name for name in helps if name not in named)
         for title, names in {**self.sections, "Other": rest}.items():
             with formatter.section(title):
                 formatter.write_dl([helps[name] for name in names])
+
+
+def _shown(option: click.Option, default: Any) -> str:
+    if isinstance(default, bool):
+        return (option.opts if default else option.secondary_opts)[0].lstrip("-")
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _stop(*_: Any) -> None:
@@ -85,32 +108,7 @@ def say(message: str) -> None:
     click.echo(message, err=True)
 
 
-def print_result(result: Any, as_json: bool, show: Callable[[Any], str]) -> None:
+def print_result(result: Any, as_json: bool) -> None:
     """The result on standard output; of the processes that torchrun starts, the first one talks for all."""
     if os.environ.get("RANK", "0") == "0":
-        click.echo(json.dumps(result) if as_json else show(result))
-
-
-def of_strangers(show: Callable[[Any], str]) -> Callable[[Any], str]:
-    """A table of what strangers may have written: no control characters reach the terminal, and what is missing or of another
-    type than the table wants is one sentence. Raises LabelSetError."""
-
-    def shown(result: Any) -> str:
-        try:
-            text = show(result)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise LabelSetError(f"The manifest lacks something to be shown here ({error!r}); use --json.") from error
-        return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-
-    return shown
-
-
-def parse_size(text: str, option: str) -> int:
-    """'8GB', '500 MiB' or a number of bytes, as bytes. Raises InputError that names the option."""
-    match = re.fullmatch(r"([0-9.]+)\s*([kKMGT]?)(i?)B?", text.strip())
-    try:
-        if match is None:
-            raise ValueError
-        return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " "))
-    except ValueError:
-        raise InputError(f"{option} was '{text}'; it takes a size such as 8GB or 500MiB.") from None
+        click.echo(json.dumps(result.as_json()) if as_json else str(result))

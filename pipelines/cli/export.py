@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .command import JSON, PATH, print_result
-from .share import LABELS
 
 
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--to", required=True, metavar="FORM", help="pt2: machine code for this machine, for ASE and C++.")
 @click.option("-o", "--out", required=True, type=PATH, metavar="PATH", help="The file to write.")
-@click.option("--labels", type=LABELS, metavar="LABELS", help="Compare on structures of this label set, too.")
+@click.option("--labels", metavar="LABELS", help="Compare on structures of this label set, too.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of the numbers; left out: as trained.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
 @JSON
-def export(
-    run: Path, to: str, out: Path, labels: Path | str | None, dtype: str | None, device: str, as_json: bool
-) -> None:
+def export(run: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Write a student for an engine, once its numbers are those of the student that was trained.
 
     A .pt2 needs a C++ compiler and takes 20 to 30 s, once; the ASE calculator and `hdistill md` then use it by themselves.
@@ -29,6 +27,6 @@ def export(
       hdistill export run/ --to pt2 -o student.pt2
       hdistill export run/ --to pt2 -o student.pt2 --labels labels/ --dtype float64
     """
-    from ..export import export_student, export_text
+    from ..api.engines import export as run_export
 
-    print_result(export_student(run, to, out, labels, dtype, device), as_json, export_text)
+    print_result(run_export(run, out, **options), as_json)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from .command import EXIT_STOPPED, JSON, PATH, Commands, of_strangers, print_result, say
-from .share import COMMANDS
-
-if TYPE_CHECKING:
-    from hdistill.data.format.manifest import Manifest
+from .command import EXIT_STOPPED, JSON, PATH, Commands, print_result, say
+from .sharing import COMMANDS
 
 
 @click.group(cls=Commands)
@@ -28,21 +25,19 @@ for _command in COMMANDS:
 @JSON
 def info(folder: Path, as_json: bool) -> None:
     """Counts, teacher, Hessian labels and size of a label set."""
-    from hdistill.data.labelsets.label_set import info as read_info
+    from ..api.label_sets import info as read_info
 
-    from ..report.tables import label_set_table
-
-    print_result(read_info(folder), as_json, of_strangers(label_set_table))
+    print_result(read_info(folder), as_json)
 
 
 @labels.command()
 @click.argument("folder", type=PATH)
 def verify(folder: Path) -> None:
     """Check every byte, every schema rule and every structure's id; exit code 0 only if all is well."""
-    from hdistill.data.labelsets.label_set import verify as verify_all
+    from ..api.label_sets import verify as verify_all
 
     verified = verify_all(folder)
-    click.echo(f"{folder}: {len(verified.shards)} shards, every byte as the manifest says.")
+    click.echo(f"{folder}: {len(verified.shards)} shards, every byte agrees with the manifest.")
 
 
 @labels.command()
@@ -50,12 +45,9 @@ def verify(folder: Path) -> None:
 @JSON
 def quarantine(folder: Path, as_json: bool) -> None:
     """The structures that could not be labelled, with reasons."""
-    from hdistill.data.format.manifest import read_manifest
-    from hdistill.data.support.typed import as_json as plain
+    from ..api.label_sets import quarantine as read_quarantine
 
-    from ..report.tables import quarantine_table
-
-    print_result(plain(read_manifest(folder).quarantine), as_json, of_strangers(quarantine_table))
+    print_result(read_quarantine(folder), as_json)
 
 
 OUT = click.option("-o", "--out", required=True, type=PATH, metavar="DIR", help="The new label set.")
@@ -75,9 +67,9 @@ def merge(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
     Labels that contradict each other are refused by the structure's name. A group that is in different splits goes where it is
     held out most: test before val before train.
     """
-    from hdistill.data.convert.merge import merge as run_merge
+    from ..api.label_sets import merge as run_merge
 
-    _print_made(out, run_merge(folders, out, say), as_json)
+    print_result(run_merge(folders, out, say=say), as_json)
 
 
 @labels.command()
@@ -94,9 +86,9 @@ def subset(folder: Path, out: Path, as_json: bool, **chosen: Any) -> None:
     \b
       hdistill labels subset labels/ -o small/ --where "n_atoms <= 16" --limit 1000
     """
-    from hdistill.data.convert.cut import cut
+    from ..api.label_sets import subset as cut
 
-    _print_made(out, cut(folder, out, say=say, **chosen), as_json)
+    print_result(cut(folder, out, say=say, **chosen), as_json)
 
 
 @labels.command()
@@ -112,11 +104,9 @@ def export(folder: Path, to: str, out: Path, split: str | None, as_json: bool) -
       hdistill labels export labels/ --to extxyz -o labels.xyz
       hdistill labels export labels/ --to parquet -o test.parquet --split test
     """
-    from hdistill.data.convert.exporting import export as run_export
+    from ..api.label_sets import export_labels
 
-    from ..report.tables import export_summary
-
-    print_result(run_export(folder, to, out, split), as_json, export_summary)
+    print_result(export_labels(folder, out, to=to, split=split), as_json)
 
 
 @labels.command("import")
@@ -145,9 +135,9 @@ def import_(file: Path, out: Path, as_json: bool, **stated: Any) -> None:
 
     Each Hessian is checked: symmetry, translations, sign. What fails is in quarantine, with a reason.
     """
-    from hdistill.data.convert.importing import ImportSettings, import_file
+    from ..api.label_sets import import_labels
 
-    _print_made(out, import_file(file, out, ImportSettings(**stated), say), as_json)
+    print_result(import_labels(file, out, say=say, **stated), as_json)
 
 
 @labels.command()
@@ -165,22 +155,9 @@ def audit(folder: Path, as_json: bool, **chosen: Any) -> None:
     \b
       hdistill labels audit labels/ --n 50
     """
-    from hdistill.labeler.audit import AuditSettings, audit as run_audit
+    from ..api.label_sets import audit as run_audit
 
-    from ..report.tables import audit_table
-
-    result = run_audit(folder, AuditSettings(**chosen), say)
-    print_result(result, as_json, audit_table)
-    if not result["agrees"]:
+    result = run_audit(folder, say=say, **chosen)
+    print_result(result, as_json)
+    if not result.agrees:
         raise click.exceptions.Exit(EXIT_STOPPED)
-
-
-def _print_made(out: Path, manifest: Manifest, as_json: bool) -> None:
-    from hdistill.data.support.typed import fields_of
-
-    from ..report.tables import made_summary
-
-    counts = {key: getattr(manifest.counts, key) for key in ("n_structures", "n_atoms", "n_groups", "n_quarantined")}
-    splits = fields_of(manifest.splits)
-    made = {"path": str(out), **counts, "n_products": manifest.hessian.n_products, "splits": splits}
-    print_result(made, as_json, made_summary)

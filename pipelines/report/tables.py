@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
+
+from hdistill.data.errors import LabelSetError
 
 WORST_GROUPS = 10
 
@@ -36,6 +38,20 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.3g} days"
 
 
+def untrusted(show: Callable[[Any], str]) -> Callable[[Any], str]:
+    """A table of what strangers may have written, such as a manifest: no control characters reach the terminal, and what is missing
+    or of another type than the table wants is one sentence. Raises LabelSetError."""
+
+    def shown(result: Any) -> str:
+        try:
+            text = show(result)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise LabelSetError(f"The manifest lacks something to be shown here ({error!r}); use --json.") from error
+        return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+    return shown
+
+
 def label_summary(result: dict[str, Any]) -> str:
     return (
         f"{result['path']}: {result['n_structures']} structures, {result['n_atoms']} atoms, "
@@ -43,16 +59,16 @@ def label_summary(result: dict[str, Any]) -> str:
     )
 
 
-def part_summary(result: dict[str, Any]) -> str:
-    """What one part of a job array did, and what is to be done next."""
+def share_summary(result: dict[str, Any]) -> str:
+    """What one share of a job array did, and what is to be done next."""
     if result["part"].startswith("0/"):
         left = result["n_missing_elsewhere"]
         return f"{result['path']}: the plan stands, {left} chunks are to be labelled; {duration(result['seconds'])}."
     done = result["n_chunks"] - result["n_missing"]
-    said = f"{result['path']}: part {result['part']}, {done} of {result['n_chunks']} chunks, {duration(result['seconds'])}."
+    text = f"{result['path']}: part {result['part']}, {done} of {result['n_chunks']} chunks, {duration(result['seconds'])}."
     if result["n_missing"] + result["n_missing_elsewhere"] == 0:
-        return f"{said} All parts are done: run the same command without --part to finish the label set."
-    return f"{said} {result['n_missing_elsewhere']} chunks of other parts are missing still."
+        return f"{text} All parts are done: run the same command without --part to finish the label set."
+    return f"{text} {result['n_missing_elsewhere']} chunks of other parts are still missing."
 
 
 def label_set_table(info: dict[str, Any]) -> str:
@@ -76,11 +92,11 @@ def label_set_table(info: dict[str, Any]) -> str:
         ),
     ]
     if hessian["n_products"]:
-        error = f"relative error {hessian['codec_error_mean']:.1e} (at most {hessian['codec_error_max']:.1e})"
-        rows.append(("codec", f"{hessian['codec']}, {hessian['bytes_per_element']:.2f} bytes per element, {error}"))
-    found = info["preflight"]["product_difference_error"]
-    if found is not None:
-        rows.append(("pre-flight", f"product against differences {found:.1e} in {info['preflight']['dtype']}"))
+        loss = f"relative error {hessian['codec_error_mean']:.1e} (at most {hessian['codec_error_max']:.1e})"
+        rows.append(("codec", f"{hessian['codec']}, {hessian['bytes_per_element']:.2f} bytes per element, {loss}"))
+    error = info["preflight"]["product_difference_error"]
+    if error is not None:
+        rows.append(("pre-flight", f"product against differences {error:.1e} in {info['preflight']['dtype']}"))
     rows += [
         ("licence of structures", info["licenses"]["structures"]),
         ("licence of labels", info["licenses"].get("labels", "unknown")),
@@ -139,7 +155,7 @@ def audit_table(result: dict[str, Any]) -> str:
     failed = [f"{row['id']}: {row['reason']}, {row['text']}" for row in result["failures"]]
     verdict = f"All {result['n']} structures agree with {result['teacher']}."
     if not result["agrees"]:
-        verdict = f"The set does not hold what {result['teacher']} says; do not trust it."
+        verdict = f"The labels are not those of {result['teacher']}; do not trust this set."
     return "\n".join([shown, *failed, verdict])
 
 
@@ -223,51 +239,83 @@ def _symbol(number: int) -> str:
 
 def fit_summary(result: dict[str, Any]) -> str:
     """One paragraph on a finished fit."""
-    found = result["validation"]
-    held = (
-        f"; validation: force MAE {found['force_mae_mev_per_angstrom']:.1f} meV/A, "
-        f"energy MAE {found['energy_mae_mev_per_atom']:.2f} meV/atom (step {result['best_step']})"
-        if found
+    errors = result["validation"]
+    validation = (
+        f"; validation: force MAE {errors['force_mae_mev_per_angstrom']:.1f} meV/A, "
+        f"energy MAE {errors['energy_mae_mev_per_atom']:.2f} meV/atom (step {result['best_step']})"
+        if errors
         else ""
     )
     return (
         f"{result['run']}: {result['n_parameters']} parameters, {result['n_train']} structures, {result['steps']} steps, "
-        f"{duration(result['seconds'])} of CPU time{held}."
+        f"{duration(result['seconds'])} of CPU time{validation}."
     )
 
 
 def evaluation_table(result: dict[str, Any]) -> str:
     """What `hdistill evaluate` shows: all of the split, then the groups with the largest force errors."""
     groups = sorted(result["by_group"].items(), key=lambda item: -item[1]["force_mae_mev_per_angstrom"])
-    header = (f"split {result['split']}", "structures", "force MAE meV/A", "energy MAE meV/atom", "Hessian rel. error")
-    rows = [("all", *_errors(result))] + [(name, *_errors(row)) for name, row in groups[:WORST_GROUPS]]
-    left_out = result["n_unknown_elements"]
-    remark = (
-        f"\n{left_out} structures have elements that the student was not trained on and were left out."
-        if left_out
-        else ""
-    )
-    unlabelled = result["n_without_reference"]
-    if unlabelled:
-        remark += f"\n{unlabelled} structures came without energies or forces of their own and were left out."
-    more = f"\n({len(groups) - WORST_GROUPS} more groups with smaller errors)" if len(groups) > WORST_GROUPS else ""
-    return table(header, rows) + more + remark
+    header = ["structures", "force MAE meV/A", "energy MAE meV/atom"]
+    has_stress = result["stress_mae_mev_per_angstrom3"] is not None
+    header += ["stress MAE meV/A^3"] if has_stress else []
+    rows = [("all", *_errors(result, has_stress))]
+    rows += [(name, *_errors(row, has_stress)) for name, row in groups[:WORST_GROUPS]]
+    lines = [table((f"split {result['split']}", *header, "Hessian rel. error"), rows)]
+    if len(groups) > WORST_GROUPS:
+        lines.append(f"({len(groups) - WORST_GROUPS} more groups with smaller errors)")
+    for name, why in (
+        ("n_unknown_elements", "with elements that the student was not trained on"),
+        ("n_without_reference", "without energies or forces of their own"),
+    ):
+        if result[name]:
+            lines.append(f"Left out: {result[name]} structures {why}.")
+    return "\n".join(lines)
 
 
-def _errors(found: dict[str, Any]) -> tuple[str, str, str, str]:
-    hessian = found["hessian_relative_error"]
+def _errors(row: dict[str, Any], has_stress: bool) -> tuple[str, ...]:
+    stress, hessian = row["stress_mae_mev_per_angstrom3"], row["hessian_relative_error"]
     return (
-        str(found["n_structures"]),
-        f"{found['force_mae_mev_per_angstrom']:.1f}",
-        f"{found['energy_mae_mev_per_atom']:.2f}",
+        str(row["n_structures"]),
+        f"{row['force_mae_mev_per_angstrom']:.1f}",
+        f"{row['energy_mae_mev_per_atom']:.2f}",
+        *((("-" if stress is None else f"{stress:.2f}"),) if has_stress else ()),
         "-" if hessian is None else f"{hessian:.3f}",
     )
 
 
-def prediction(result: dict[str, Any]) -> str:
+def estimate_summary(result: dict[str, Any]) -> str:
     """What `hdistill label --dry-run` shows."""
     return (
         f"{result['n_structures']} structures, {result['n_atoms']} atoms: about {duration(result['seconds'])} on "
         f"{result['workers']} workers ({result['seconds_per_structure']:.3g} s each), about {size(result['bytes'])}. "
-        f"From {result['n_tried']} structures; nothing was written."
+        f"Estimated from {result['n_tried']} structures; nothing was written."
     )
+
+
+def simulation_summary(result: dict[str, Any]) -> str:
+    """What `hdistill md` says at the end."""
+    text = f"{result['out']}: {result['n_atoms']} atoms, {result['fs']:g} fs ({result['ensemble']})"
+    if result["drift_mev_per_atom"] is not None:
+        drift, excursion = result["drift_mev_per_atom"], result["excursion_mev_per_atom"]
+        text += f", energy drift {drift:.3g} meV/atom, at most {excursion:.3g} from the start"
+    if result["mean_temperature_kelvin"] is not None:
+        text += f", mean temperature {result['mean_temperature_kelvin']:.0f} K"
+    return f"{text}; stopped: {result['why']}." if result["why"] else f"{text}; the structure stayed whole."
+
+
+def copy_summary(result: dict[str, Any], what: str) -> str:
+    """What `hdistill labels push` and `pull` say."""
+    return (
+        f"{result['folder']} {what} {result['address']}: {result['n_moved']} of {result['n_shards']} shards moved "
+        f"({size(result['bytes'])} of {size(result['total_bytes'])}); licence of the labels: {result['license']}.\n"
+        f"digest {result['label_set']}"
+    )
+
+
+def doctor_table(rows: list[dict[str, Any]]) -> str:
+    """What `hdistill doctor` shows."""
+    shown = [
+        (row["what"], "ok" if row["ok"] else "missing", row["used_by"], row["found"] if row["ok"] else row["bring"])
+        for row in rows
+    ]
+    return table(("", "", "used by", "found, or what brings it"), shown)

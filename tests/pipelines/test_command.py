@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from hdistill.data.errors import LabelSetError
-from hdistill.pipelines.cli.command import of_strangers
+from hdistill.pipelines.report.tables import untrusted
 
 
 def test_what_strangers_wrote_cannot_reach_the_terminal() -> None:
     """Escape sequences change colours, titles and the text above; some terminals even type for the user."""
-    assert of_strangers(str)("Å \x1b]0;title\x07 \x1b[2J\r\u202e\n") == "Å ?]0;title? ?[2J??\n"
+    assert untrusted(str)("Å \x1b]0;title\x07 \x1b[2J\r\u202e\n") == "Å ?]0;title? ?[2J??\n"
     with pytest.raises(LabelSetError, match="lacks something to be shown"):
-        of_strangers(lambda manifest: manifest["teacher"]["name"])({"teacher": {}})
+        untrusted(lambda manifest: manifest["teacher"]["name"])({"teacher": {}})
     with pytest.raises(LabelSetError, match="--json"):
-        of_strangers(lambda manifest: f"{manifest['error']:.1e}")({"error": "small"})
+        untrusted(lambda manifest: f"{manifest['error']:.1e}")({"error": "small"})

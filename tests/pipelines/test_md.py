@@ -9,14 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.io import read, write
 
 from hdistill.data.errors import InputError
-from hdistill.pipelines import FitSettings, Motion, fit, run_md
-from hdistill.pipelines.md import summary_text
+from hdistill.pipelines.md import run_md
+from hdistill.pipelines.report.tables import simulation_summary
+from hdistill.trainer.evaluation.dynamics import Motion
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.settings import FitSettings
 from hdistill.trainer.force_field.domain import fit_domain
 from tests.data.samples import write_label_set
-from tests.labeler.conftest import clusters
+from tests.labeler.conftest import clusters, with_element
 from tests.pipelines.test_cli import result, run as typed
 from tests.trainer.structures import argon_samples
 
@@ -74,8 +78,10 @@ def test_a_thermostat_heats(run: Path, start: Path, tmp_path: Path) -> None:
     motion = Motion(steps=300, timestep_fs=5.0, temperature_K=30.0, friction=0.05)
     said = run_md(run, str(start), tmp_path / "md", motion, progress=False)
     assert said["ensemble"] == "NVT"
+    assert said["drift_mev_per_atom"] is None
+    assert json.loads((tmp_path / "md" / "summary.json").read_text())["excursion_mev_per_atom"] is None
     assert 10 < said["mean_temperature_kelvin"] < 60
-    shown = summary_text(said)
+    shown = simulation_summary(said)
     assert "1500 fs (NVT)" in shown
     assert "drift" not in shown
 
@@ -84,13 +90,23 @@ def test_what_cannot_be_is_one_sentence(run: Path, start: Path, tmp_path: Path) 
     used, none = tmp_path / "used", tmp_path / "none"
     used.mkdir()
     shutil.copy(start, used)
-    with pytest.raises(InputError, match=r"used holds something already; give another -o folder"):
+    with pytest.raises(InputError, match=r"used is in use; give another -o folder"):
         run_md(run, str(start), used, Motion())
     with pytest.raises(InputError, match="could not be read as a structure"):
         run_md(run, str(tmp_path / "none.xyz"), none, Motion())
     with pytest.raises(InputError, match="holds no student"):
         run_md(tmp_path, str(start), none, Motion())
+    with pytest.raises(InputError, match="not trained on Kr"):
+        run_md(run, with_element(clusters(1)[0], 36), none, Motion())
     assert not none.exists()
     done = typed("md", run, start, "-o", none, "--steps", 0)
     assert done.returncode == 1
     assert done.stderr == "error: steps was 0; it must be more than 0.\n"
+
+
+def test_dynamics_that_physics_ends_has_an_exit_code_of_its_own(run: Path, tmp_path: Path) -> None:
+    write(tmp_path / "near.xyz", Atoms("Ar2", [[0, 0, 0], [0, 0, 0.4]]))
+    done = typed("md", run, tmp_path / "near.xyz", "-o", tmp_path / "md", "--steps", 20, "--quiet")
+    assert done.returncode == 4, done.stderr
+    assert "stopped: Ar0 and Ar1 are 0.40 A apart" in done.stdout
+    assert json.loads((tmp_path / "md" / "summary.json").read_text())["stable"] is False

@@ -73,6 +73,9 @@ def test_the_help_of_fit_has_sections_with_every_option() -> None:
     fit = main.commands["fit"]
     text = CliRunner().invoke(main, ["fit", "--help"], terminal_width=120).output
     assert text.index("The run:") < text.index("The loss:") < text.index("--hessian-norm") < text.index("The steps:")
+    assert f"[default: {FitSettings().steps}]" in " ".join(text.split())
+    assert "--learning-rate R    At its highest, after the warm-up.  [default: 0.005]" in text
+    assert "[default: eager]" in text
     options = [p for p in fit.params if p.param_type_name == "option"]
     assert len(options) > 25
     assert all(text.count(f" {option.opts[-1]} ") + text.count(f" {option.opts[-1]}\n") >= 1 for option in options)

@@ -11,18 +11,6 @@ import click
 from .command import JSON, PATH, print_result
 
 
-class Labels(click.ParamType):  # type: ignore[type-arg]
-    """A label set: a folder as a Path, an address (s3://..., https://...) as it is."""
-
-    name = "labels"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if isinstance(value, Path) or "://" in value else Path(value)
-
-
-LABELS = Labels()
-
-
 def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--cache and --cache-size of the commands that read a label set which may lie elsewhere."""
     size = click.option(
@@ -34,17 +22,6 @@ def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     folder = click.option("--cache", type=PATH, metavar="DIR", help="Where; default is your cache folder.")
     return folder(size(command))
-
-
-def shard_cache(labels: Path | str, folder: Path | None, size: str) -> Any:
-    """The cache that the options describe; None for a label set that is here, which needs none."""
-    from .command import parse_size
-
-    if isinstance(labels, Path):
-        return None
-    from hdistill.data.sharing.cache import ShardCache, default_folder
-
-    return ShardCache(folder or default_folder(), parse_size(size, "--cache-size"))
 
 
 @click.command()
@@ -67,12 +44,9 @@ def card(folder: Path, as_json: bool, **stated: Any) -> None:
 
     What is stated is kept in publication.json, beside the manifest, and goes along when the set is pushed.
     """
-    from dataclasses import asdict
+    from ..api.label_sets import card as write_card
 
-    from hdistill.data.publication.documents import state
-
-    found = asdict(state(folder, **stated))
-    print_result(found, as_json, lambda _: f"{folder}: README.md and croissant.json are written.")
+    print_result(write_card(folder, **stated), as_json)
 
 
 @click.command()
@@ -91,13 +65,12 @@ def push(folder: Path, destination: str, i_have_permission: bool, name: str | No
       hdistill labels push labels/ hf://datasets/OWNER/NAME
       hdistill labels push labels/ s3://bucket/labels
 
-    Only shards that are missing there move, and the manifest comes last. Needs `pip install 'hdistill[remote]'` for s3, gs, hf.
+    Only shards that are missing there move, and the manifest comes last. s3, gs and hf need `pip install "hdistill[remote]"`.
     """
-    from hdistill.data.sharing.push_pull import as_json as as_dict, push as run_push
+    from ..api.label_sets import push as run_push
 
     by = (name or _login_name()) if i_have_permission else None
-    done = run_push(folder, destination, by, progress=not quiet)
-    print_result(as_dict(done), as_json, lambda found: _moved(found, "pushed to"))
+    print_result(run_push(folder, destination, permission_by=by, progress=not quiet), as_json)
 
 
 @click.command()
@@ -114,10 +87,9 @@ def pull(source: str, folder: Path, quiet: bool, as_json: bool) -> None:
 
     Every shard is hashed before it gets its name; compare the digest that is printed with the one its publisher states.
     """
-    from hdistill.data.sharing.push_pull import as_json as as_dict, pull as run_pull
+    from ..api.label_sets import pull as run_pull
 
-    done = run_pull(source, folder, progress=not quiet)
-    print_result(as_dict(done), as_json, lambda found: _moved(found, "pulled from"))
+    print_result(run_pull(source, folder, progress=not quiet), as_json)
 
 
 def _login_name() -> str:
@@ -128,17 +100,7 @@ def _login_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, ImportError, OSError):  # a container may have no name for its user
-        raise InputError("Nobody is logged in by name; say who has the permission with --as NAME.") from None
-
-
-def _moved(found: dict[str, Any], what: str) -> str:
-    from ..report.tables import size
-
-    return (
-        f"{found['folder']} {what} {found['address']}: {found['n_moved']} of {found['n_shards']} shards moved "
-        f"({size(found['bytes'])} of {size(found['total_bytes'])}); licence of the labels: {found['license']}.\n"
-        f"digest {found['label_set']}"
-    )
+        raise InputError("This user has no login name; say who has the permission with --as NAME.") from None
 
 
 COMMANDS = (card, push, pull)

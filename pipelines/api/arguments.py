@@ -1,0 +1,101 @@
+"""What users hand over (str, Path, ASE Atoms, the result of another call) as what the packages below take."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+from hdistill.data.errors import InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from hdistill.data.labelsets.label_set import LabelSet
+    from hdistill.data.sharing.cache import ShardCache
+
+Place: TypeAlias = str | os.PathLike[str]
+Labels: TypeAlias = Union[Place, "LabelSet"]
+Subset: TypeAlias = Union[Place, "Atoms", Sequence[Union[Place, "Atoms"]]]
+
+
+def folder_of(place: Place) -> Path:
+    return Path(os.fspath(place)).expanduser()
+
+
+def labels_place(labels: Labels) -> Path | str:
+    """A label set as a folder, or as an address (s3://..., https://...)."""
+    from hdistill.data.labelsets.label_set import LabelSet
+
+    if isinstance(labels, LabelSet):
+        return labels.address or labels.path
+    text = os.fspath(labels)
+    return text if "://" in text else Path(text).expanduser()
+
+
+def cache_of(labels: Path | str, folder: Place | None, size: str | int) -> ShardCache | None:
+    """The cache for a label set that lies elsewhere; None for one that is here, which needs none."""
+    if isinstance(labels, Path):
+        return None
+    from hdistill.data.sharing.cache import ShardCache, default_folder
+
+    return ShardCache(default_folder() if folder is None else folder_of(folder), parse_size(size, "--cache-size"))
+
+
+def parse_size(size: str | int, option: str) -> int:
+    """'8GB', '500 MiB' or a number of bytes, as bytes. Raises InputError that names the option."""
+    match = re.fullmatch(r"([0-9.]+)\s*([kKMGT]?)(i?)B?", str(size).strip())
+    try:
+        if match is None:
+            raise ValueError
+        return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " "))
+    except ValueError:
+        raise InputError(f"{option} was '{size}'; it takes a size such as 8GB or 500MiB.") from None
+
+
+def subset_names(subset: Subset, folder: Path) -> tuple[str, ...]:
+    """The subset as the labeler takes it: names and files. Atoms are written into a file in `folder`, which is named by its
+    contents: the same Atoms continue what was begun. Raises InputError."""
+    from ase import Atoms
+
+    items: list[Any] = [subset] if isinstance(subset, str | os.PathLike | Atoms) else list(subset)
+    in_memory = [item for item in items if isinstance(item, Atoms)]
+    if not in_memory:
+        return tuple(os.fspath(item) for item in items)
+    if len(in_memory) < len(items):
+        raise InputError("The subset mixes Atoms with names of files; give either, or read the files into Atoms.")
+    return (str(write_atoms(in_memory, folder)),)
+
+
+def write_atoms(structures: Sequence[Atoms], folder: Path) -> Path:
+    """Extended XYZ of Atoms with all digits of their positions, DIR/atoms-<hash>.xyz; a file that is there already is kept."""
+    from hdistill.data.support.publish import publish
+
+    data = "".join(map(extxyz_frame, structures)).encode()
+    path = folder.resolve() / f"atoms-{hashlib.sha256(data).hexdigest()[:12]}.xyz"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        publish(path, data)
+    return path
+
+
+def extxyz_frame(atoms: Atoms) -> str:
+    """One Atoms as ASE writes it, but for the positions, which keep all their digits (ASE's have eight decimals)."""
+    from ase.io.extxyz import write_xyz
+
+    file = io.StringIO()
+    try:
+        write_xyz(file, [atoms])
+    except Exception as error:  # whatever is in info, arrays and results is the user's
+        raise InputError(
+            f"{atoms.symbols} cannot be written as extended XYZ ({error}); remove what is unusual from its info, arrays or calculator."
+        ) from error
+    count, comment, *lines = file.getvalue().splitlines()
+    rows = [line.split(maxsplit=4) for line in lines]  # the element, three coordinates, the rest
+    for row, position in zip(rows, atoms.positions.tolist(), strict=True):
+        row[1:4] = map(repr, position)
+    return "\n".join([count, comment, *map(" ".join, rows)]) + "\n"

@@ -1,0 +1,249 @@
+"""Results of the functions of `import hdistill`: frozen dataclasses that print as the command line prints them.
+
+A result that stands for a folder (a label set, a run) is a path, too (os.PathLike): it can be given to any function that takes one.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..report import tables
+
+
+class Printed:
+    """Prints as text() says, in a notebook with the columns kept."""
+
+    def text(self) -> str:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.text())}</pre>"
+
+
+@dataclass(frozen=True, repr=False)
+class Result(Printed):
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints. Figures that are in `more` stand beside the others."""
+        values: dict[str, Any] = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        more: dict[str, Any] = values.pop("more", {})
+        return values | more
+
+
+R = TypeVar("R", bound=Result)
+
+
+def result_of(kind: type[R], values: Mapping[str, Any]) -> R:
+    """A result from the figures that a package returned; those that `kind` has no field for go into its `more`."""
+    known = {field.name for field in fields(kind)} - {"more"}
+    more = {name: value for name, value in values.items() if name not in known}
+    return kind(**{name: values[name] for name in known if name in values}, **({"more": more} if more else {}))
+
+
+@dataclass(frozen=True, repr=False)
+class Labelled(Result):
+    """What `label` made: the label set in `path` and its counts; seconds and n_labelled_now are of this call alone."""
+
+    path: Path
+    seconds: float
+    n_structures: int
+    n_atoms: int
+    n_groups: int
+    n_quarantined: int
+    n_labelled_now: int
+
+    def text(self) -> str:
+        return tables.label_summary(self.as_json())
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, repr=False)
+class Share(Result):
+    """What one share of a job array did: chunks of this share and of the whole plan that are still missing."""
+
+    path: Path
+    part: str
+    n_labelled_now: int
+    n_chunks: int
+    n_missing: int
+    n_missing_elsewhere: int
+    seconds: float
+
+    def text(self) -> str:
+        return tables.share_summary(self.as_json())
+
+
+@dataclass(frozen=True, repr=False)
+class Estimate(Result):
+    """What labelling would take: seconds on `workers` workers, bytes; scaled from n_tried structures."""
+
+    n_structures: int
+    n_atoms: int
+    n_tried: int
+    seconds_per_structure: float
+    seconds: float
+    workers: int
+    bytes: int
+
+    def text(self) -> str:
+        return tables.estimate_summary(self.as_json())
+
+
+@dataclass(frozen=True, repr=False)
+class Fitted(Result):
+    """Where a fit ended. seconds: CPU time of its training steps; validation: errors of the student that was kept."""
+
+    run: Path
+    steps: int
+    seconds: float
+    best_step: int
+    n_parameters: int
+    n_train: int
+    n_val: int
+    validation: dict[str, Any]
+
+    def text(self) -> str:
+        return tables.fit_summary(self.as_json())
+
+    def __fspath__(self) -> str:
+        return str(self.run)
+
+
+@dataclass(frozen=True, repr=False)
+class Made(Result):
+    """A label set that was made of others or of published data."""
+
+    path: Path
+    n_structures: int
+    n_atoms: int
+    n_groups: int
+    n_quarantined: int
+    n_products: int
+    splits: dict[str, Any]
+
+    def text(self) -> str:
+        return tables.made_summary(self.as_json())
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Result):
+    """Errors of a student on one split: mean absolute errors over structures (energy) and components (forces, stress), and the
+    Hessian's |H_s v - H_t v| / |H_t v| over all products. None: the split or the student has no such quantity."""
+
+    split: str
+    targets: str
+    n_structures: int
+    n_atoms: int
+    energy_mae_mev_per_atom: float
+    force_mae_mev_per_angstrom: float
+    stress_mae_mev_per_angstrom3: float | None
+    hessian_relative_error: float | None
+    by_group: dict[str, dict[str, Any]]
+    n_unknown_elements: int = 0
+    n_without_reference: int = 0
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        return tables.evaluation_table(self.as_json())
+
+
+@dataclass(frozen=True, repr=False)
+class Simulated(Result):
+    """Molecular dynamics that is over, in the folder `out`. drift and excursion of the total energy: None with a thermostat."""
+
+    out: Path
+    run: str
+    n_atoms: int
+    ensemble: str
+    fs: float
+    drift_mev_per_atom: float | None
+    excursion_mev_per_atom: float | None
+    mean_temperature_kelvin: float | None
+    stable: bool
+    stable_until_fs: float
+    why: str
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        return tables.simulation_summary(self.as_json())
+
+    def __fspath__(self) -> str:
+        return str(self.out)
+
+
+@dataclass(frozen=True, repr=False)
+class Audited(Result):
+    """Labels compared with what the teacher says now: for each quantity how many agree, and the worst structure."""
+
+    path: Path
+    agrees: bool
+    n: int
+    teacher: str
+    quantities: dict[str, dict[str, Any]]
+    failures: list[dict[str, Any]]
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        return tables.audit_table(self.as_json())
+
+
+@dataclass(frozen=True, repr=False)
+class Exported(Result):
+    """A label set as one file of another format."""
+
+    path: Path
+    format: str
+    n_structures: int
+    bytes: int
+
+    def text(self) -> str:
+        return tables.export_summary(self.as_json())
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+class Figures(dict[str, Any], Printed):
+    """Nested figures by name, as `--json` prints them; they print as a table."""
+
+    def __init__(self, figures: Mapping[str, Any], show: Callable[[Any], str]):
+        super().__init__(figures)
+        self._show = show
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(self)
+
+    def text(self) -> str:
+        return self._show(self)
+
+    __repr__ = Printed.__repr__
+
+
+class Rows(list[dict[str, Any]], Printed):
+    """Rows with the same keys; they print as a table."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], show: Callable[[Any], str]):
+        super().__init__(dict(row) for row in rows)
+        self._show = show
+
+    def as_json(self) -> list[dict[str, Any]]:
+        return list(self)
+
+    def text(self) -> str:
+        return self._show(self)
+
+    __repr__ = Printed.__repr__

@@ -1,0 +1,104 @@
+"""docs/python.md, run from top to bottom, and what else the functions take."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase import Atoms
+from ase.io import write
+
+import hdistill
+from hdistill.data import sources
+from hdistill.pipelines.api.arguments import subset_names
+from hdistill.pipelines.api.results import Evaluation, result_of
+from tests.labeler.conftest import clusters
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All names of the page, once its examples have run in an empty folder."""
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("page"))
+        for number, block in enumerate(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)):
+            exec(compile(block, f"docs/python.md, example {number + 1}", "exec"), names)
+        names["labels_again"] = hdistill.label(
+            names["clusters"], "labels", teacher="lennard-jones", splits="0.6,0.2,0.2", workers=1, say=lambda _: None
+        )
+        return names
+
+
+def test_the_page_says_what_happens(names: dict[str, Any]) -> None:
+    assert (names["labels"].n_structures, names["labels"].n_quarantined) == (40, 0)
+    assert repr(names["labels"]).endswith("labels: 40 structures, 240 atoms, 0 in quarantine, "
+                                          + repr(names["labels"]).rsplit(", ", 1)[1])  # fmt: skip
+    assert names["run"].steps == 80
+    assert names["hessian"].shape == (18, 6, 3)
+    assert len(hdistill.frequencies(names["atoms"])) == 12
+    assert names["motion"].stable
+    assert names["student"].card.teacher["name"] == "lennard-jones"
+    assert names["small"].n_structures == 10
+
+
+def test_the_same_atoms_continue_what_was_begun(names: dict[str, Any]) -> None:
+    assert names["labels_again"].n_labelled_now == 0
+    assert names["labels_again"].n_structures == 40
+
+
+def test_results_print_and_are_json(names: dict[str, Any]) -> None:
+    errors = names["errors"]
+    assert "force MAE" in str(errors)
+    assert str(errors) == repr(errors)
+    assert "<pre>" in errors._repr_html_()
+    assert errors.as_json()["split"] == "test"
+    with_more = result_of(Evaluation, errors.as_json() | {"pair_error": 1.5})
+    assert with_more.more == {"pair_error": 1.5}
+    assert with_more.as_json()["pair_error"] == 1.5
+    rows = hdistill.students()
+    assert rows[0]["name"] in str(rows)
+
+
+def test_atoms_are_read_back_as_they_were(tmp_path: Path) -> None:
+    """All digits of positions, periodicity, charge and spin, labels, groups and the arrays of a list of Atoms."""
+    given = clusters(5)
+    given[0].info |= {"charge": 1, "spin": 2}
+    given[1].set_cell([9.1234567890123, 9, 9])
+    given[1].pbc = True
+    given[2].info["REF_energy"] = -1.25
+    given[2].arrays["REF_forces"] = given[2].positions * 0.1
+    (name,) = subset_names(given, tmp_path)
+    assert subset_names(given, tmp_path) == (name,)
+    structures = list(sources.read(name))
+    assert len(structures) == 5
+    for atoms, structure in zip(given, structures, strict=True):
+        assert structure.positions.tolist() == atoms.positions.tolist()
+        assert structure.pbc.tolist() == atoms.pbc.tolist()
+        assert structure.cell.tolist() == atoms.cell.array.tolist()
+    assert (structures[0].charge, structures[0].spin) == (1, 2)
+    assert structures[2].ref_energy == -1.25
+    assert structures[4].group == "cluster-4"
+
+
+def test_a_name_a_path_and_one_atoms_are_subsets(tmp_path: Path) -> None:
+    """One text is one subset, not its letters; what was given is what the plan holds."""
+    write(tmp_path / "my.xyz", clusters(3))
+    text = str(tmp_path / "my.xyz")
+    assert subset_names(text, tmp_path) == (text,)
+    assert subset_names(tmp_path / "my.xyz", tmp_path) == (text,)
+    assert subset_names([text, tmp_path / "my.xyz"], tmp_path) == (text, text)
+    (one,) = subset_names(clusters(1)[0], tmp_path)
+    assert len(list(sources.read(one))) == 1
+    with pytest.raises(hdistill.HDistillError, match="mixes Atoms with names"):
+        subset_names([text, Atoms("Ar")], tmp_path)
+
+
+def test_what_is_no_setting_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(hdistill.HDistillError, match="Did you mean 'splits'"):
+        hdistill.label("my.xyz", tmp_path, teacher="lennard-jones", split="0.8,0.1,0.1")  # type: ignore[call-arg]
+    with pytest.raises(hdistill.HDistillError, match="Did you mean 'student'"):
+        hdistill.fit(tmp_path, tmp_path / "run", studnet="painn")  # type: ignore[call-arg]
