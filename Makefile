@@ -6,6 +6,10 @@ BIN := .venv/bin
 export HDISTILL_TEACHERS ?= $(CURDIR)/.teachers
 export OMP_NUM_THREADS ?= 1
 FAMILIES := sevennet chgnet torchani mace fairchem
+PYTEST := -n 2 --dist loadgroup --durations 10
+# What is installed in .venv: enough to label, fit and draw, or all that tests and checks need besides.
+FOR_DEMO := .venv/installed-for-demo
+FOR_TESTS := .venv/installed-for-tests
 
 .PHONY: help demo test test-long slurm lint types install teachers clean
 help:
@@ -14,14 +18,14 @@ help:
 	@echo "make test-long  the same with the tests that take long"
 	@echo "make slurm      as root on Debian: a Slurm for the long tests of clusters, which skip without one"
 
-demo: install $(HDISTILL_TEACHERS)/sevennet/installed
+demo: $(FOR_DEMO) $(HDISTILL_TEACHERS)/sevennet/installed
 	$(BIN)/hdistill demo -o demo
 
 test: install teachers lint types
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not long"
+	$(BIN)/pytest $(PYTEST) -m "not long"
 
 test-long: install teachers lint types
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest $(PYTEST)
 
 # The tests start it on this one machine; nobody else needs it.
 slurm:
@@ -38,14 +42,19 @@ types:
 	@for entry in __init__.py data labeler trainer pipelines; do ln -sfn ../../../$$entry build/types/hdistill/$$entry; done
 	MYPYPATH=build/types $(BIN)/mypy
 
-install: .venv/installed
-.venv/installed: pyproject.toml constraints.txt
+install: $(FOR_TESTS)
+$(FOR_TESTS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $(FOR_DEMO) $@
+
+$(FOR_DEMO): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[label,plot]"
 	@touch $@
 
 teachers: $(FAMILIES:%=$(HDISTILL_TEACHERS)/%/installed)
-$(HDISTILL_TEACHERS)/%/installed: labeler/teachers/registry.py | install
+$(HDISTILL_TEACHERS)/%/installed: labeler/teachers/registry.py | $(FOR_DEMO)
 	$(BIN)/hdistill teachers install $*
 	@touch $@
 
