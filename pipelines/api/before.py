@@ -17,7 +17,7 @@ from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings
 from hdistill.labeler.teachers import environments, registry
 
-READ_AHEAD_S = 1.0  # of the source: small files are read to their end, of large ones the beginning
+READ_AHEAD_S = 1.0  # of CPU time: small files are read to their end, of large ones the beginning
 
 
 def check_label(
@@ -59,9 +59,10 @@ def check_task(settings: LabelSettings) -> None:
 def check_source(settings: LabelSettings, data: Path | None, seconds: float = READ_AHEAD_S) -> None:
     """Read the source for so long and apply --where: formats, keys and names that are wrong are known early. Raises InputError."""
     keys = Keys(settings.energy_key, settings.forces_key, settings.stress_key, settings.group_key)
-    end = time.monotonic() + seconds
+    began: float | None = None  # once the packages that read are loaded
     for _ in select(sources.read(settings.subset, data, keys), settings.where):
-        if time.monotonic() > end:
+        began = time.process_time() if began is None else began
+        if time.process_time() - began > seconds:
             return
 
 
