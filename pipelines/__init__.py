@@ -3,6 +3,7 @@
 demo.py          the whole thing on a real teacher
 export.py        a student in the form that an engine loads
 md.py            molecular dynamics into a folder
+trajectory.py    the forms of trajectories
 recipe.py        settings from TOML recipes and options; recipes/ has those with a name
 __main__.py      `python -m hdistill.pipelines` is the same as `hdistill`
 """

@@ -3,7 +3,8 @@
 main.py          hdistill
 label.py         hdistill label
 fit.py           hdistill fit
-judge.py         hdistill evaluate, md
+judge.py         hdistill evaluate
+md.py            hdistill md
 export.py        hdistill export
 labels.py        hdistill labels ...
 sharing.py       hdistill labels card, push, pull

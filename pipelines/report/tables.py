@@ -300,6 +300,12 @@ def simulation_summary(result: dict[str, Any]) -> str:
         text += f", energy drift {drift:.3g} meV/atom, at most {excursion:.3g} from the start"
     if result["mean_temperature_kelvin"] is not None:
         text += f", mean temperature {result['mean_temperature_kelvin']:.0f} K"
+    if result["ensemble"] == "NPT" and result.get("mean_pressure_gpa") is not None:
+        text += f", mean pressure {result['mean_pressure_gpa']:.2f} GPa"
+    if result.get("replicas"):
+        text += f", {len(result['replicas'])} replicas"
+    if result.get("ns_per_day"):
+        text += f", {result['ns_per_day']:.3g} ns/day{' (machine code)' if result.get('compiled') else ''}"
     return f"{text}; stopped: {result['why']}." if result["why"] else f"{text}; the structure stayed whole."
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.io import read, write
 
 from hdistill.data.errors import InputError
-from hdistill.pipelines.md import run_md
+from hdistill.pipelines.md import RESTART, MdSettings, run_md
 from hdistill.pipelines.report.tables import simulation_summary
-from hdistill.trainer.evaluation.dynamics import Motion
+from hdistill.trainer.evaluation.dynamics import Limits
+from hdistill.trainer.evaluation.simulation import Conditions
 from hdistill.trainer.fitting.fit import fit
 from hdistill.trainer.fitting.settings import FitSettings
 from hdistill.trainer.force_field.domain import fit_domain
@@ -63,8 +69,8 @@ def test_a_run_at_constant_energy_is_written_down(run: Path, start: Path, tmp_pa
 
 def test_a_trajectory_goes_on_with_its_velocities(run: Path, start: Path, tmp_path: Path) -> None:
     def moved(name: str, begin: Path, steps: int) -> Path:
-        motion = Motion(steps=steps, timestep_fs=2.0, temperature_K=20.0, sample_every=10)
-        run_md(run, str(begin), tmp_path / name, motion, progress=False)
+        settings = MdSettings(Conditions(timestep_fs=2.0, temperature_K=20.0), steps=steps)
+        run_md(run, str(begin), tmp_path / name, settings, progress=False)
         return tmp_path / name / "trajectory.xyz"
 
     whole = read(moved("whole", start, 40))
@@ -75,14 +81,16 @@ def test_a_trajectory_goes_on_with_its_velocities(run: Path, start: Path, tmp_pa
 
 
 def test_a_thermostat_heats(run: Path, start: Path, tmp_path: Path) -> None:
-    motion = Motion(steps=300, timestep_fs=5.0, temperature_K=30.0, friction=0.05)
-    said = run_md(run, str(start), tmp_path / "md", motion, progress=False)
+    conditions = Conditions("nvt", timestep_fs=5.0, temperature_K=30.0, thermostat_fs=20)
+    said = run_md(run, str(start), tmp_path / "md", MdSettings(conditions, steps=300), progress=False)
     assert said["ensemble"] == "NVT"
+    assert 10 < said["mean_temperature_kelvin"] < 60
     assert said["drift_mev_per_atom"] is None
     assert json.loads((tmp_path / "md" / "summary.json").read_text())["excursion_mev_per_atom"] is None
-    assert 10 < said["mean_temperature_kelvin"] < 60
+    assert said["ns_per_day"] > 0
     shown = simulation_summary(said)
     assert "1500 fs (NVT)" in shown
+    assert "ns/day" in shown
     assert "drift" not in shown
 
 
@@ -91,22 +99,111 @@ def test_what_cannot_be_is_one_sentence(run: Path, start: Path, tmp_path: Path) 
     used.mkdir()
     shutil.copy(start, used)
     with pytest.raises(InputError, match=r"used is in use; give another -o folder"):
-        run_md(run, str(start), used, Motion())
+        run_md(run, str(start), used)
     with pytest.raises(InputError, match="could not be read as a structure"):
-        run_md(run, str(tmp_path / "none.xyz"), none, Motion())
+        run_md(run, str(tmp_path / "none.xyz"), none)
     with pytest.raises(InputError, match="holds no student"):
-        run_md(tmp_path, str(start), none, Motion())
+        run_md(tmp_path, str(start), none)
     with pytest.raises(InputError, match="not trained on Kr"):
-        run_md(run, with_element(clusters(1)[0], 36), none, Motion())
+        run_md(run, with_element(clusters(1)[0], 36), none)
+    with pytest.raises(InputError, match="not periodic"):
+        run_md(run, str(start), none, MdSettings(Conditions("npt")))
     assert not none.exists()
     done = typed("md", run, start, "-o", none, "--steps", 0)
     assert done.returncode == 1
     assert done.stderr == "error: steps was 0; it must be more than 0.\n"
 
 
+@pytest.mark.parametrize("form", ["xyz", "traj", "nc"])
+def test_a_run_that_is_killed_goes_on_to_the_same_numbers(run: Path, start: Path, tmp_path: Path, form: str) -> None:
+    """Killed with SIGKILL after its restart file, with frames and rows after it that are to be taken back."""
+    settings = MdSettings(
+        Conditions("nvt", timestep_fs=2.0, temperature_K=20.0, thermostat_fs=50.0), steps=80, every=20, form=form
+    )
+    whole = run_md(run, str(start), tmp_path / "whole", settings, progress=False)
+    code = (
+        "import os, sys; from pathlib import Path; import hdistill.pipelines.md as md\n"
+        "from hdistill.trainer.evaluation.simulation import Conditions\n"
+        "c = Conditions('nvt', timestep_fs=2.0, temperature_K=20.0, thermostat_fs=50.0)\n"
+        "s = md.MdSettings(c, steps=80, every=20, form=sys.argv[4])\n"
+        "keep, sample, n = md._Run._keep, md._Run._sample, [0]\n"
+        "def counted(self):\n"
+        "    n[0] += 1\n"
+        "    shown = sample(self)\n"
+        "    if n[0] == 2: keep(self)\n"
+        "    if n[0] == 4: os.kill(os.getpid(), 9)\n"
+        "    return shown\n"
+        "md._Run._sample = counted\n"
+        "md.run_md(sys.argv[1], sys.argv[2], Path(sys.argv[3]), s, progress=False)\n"
+    )
+    out = tmp_path / "killed"
+    killed = subprocess.run([sys.executable, "-c", code, str(run), str(start), str(out), form], check=False)
+    assert killed.returncode == -9
+    assert (out / RESTART).exists()
+    assert len(list(csv.DictReader((out / "log.csv").open()))) == 4
+    said = run_md(run, str(start), out, settings, progress=False)
+    assert said["continued_from_step"] == 20
+    frames, wanted = (read(folder / f"trajectory.{form}", ":") for folder in (out, tmp_path / "whole"))
+    assert len(frames) == len(wanted) == 5
+    for frame, right in zip(frames, wanted, strict=True):
+        np.testing.assert_array_equal(frame.positions, right.positions)
+        np.testing.assert_array_equal(frame.get_momenta(), right.get_momenta())
+    assert (out / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
+    assert {n: said[n] for n in ("fs", "mean_temperature_kelvin")} == {
+        n: whole[n] for n in ("fs", "mean_temperature_kelvin")
+    }
+    # Over: the same call says the same, more steps lengthen it, another temperature is another run.
+    assert run_md(run, str(start), out, settings, progress=False) == said
+    longer = run_md(run, str(start), out, replace(settings, steps=100), progress=False)
+    assert (longer["fs"], longer["continued_from_step"]) == (200, 80)
+    hotter = replace(settings, conditions=replace(settings.conditions, temperature_K=30.0))
+    with pytest.raises(InputError, match=r"is in use: it holds a run with another temperature_K; give another -o"):
+        run_md(run, str(start), out, hotter, progress=False)
+
+
 def test_dynamics_that_physics_ends_has_an_exit_code_of_its_own(run: Path, tmp_path: Path) -> None:
     write(tmp_path / "near.xyz", Atoms("Ar2", [[0, 0, 0], [0, 0, 0.4]]))
     done = typed("md", run, tmp_path / "near.xyz", "-o", tmp_path / "md", "--steps", 20, "--quiet")
     assert done.returncode == 4, done.stderr
-    assert "stopped: Ar0 and Ar1 are 0.40 A apart" in done.stdout
-    assert json.loads((tmp_path / "md" / "summary.json").read_text())["stable"] is False
+    assert "stopped: Ar0 and Ar1 are 0.40 A apart at step 0 (0 fs)" in done.stdout
+    summary = json.loads((tmp_path / "md" / "summary.json").read_text())
+    assert summary["stable"] is False
+    assert len(read(tmp_path / "md" / "trajectory.xyz", ":")) == 1
+
+
+def test_a_run_ends_where_atoms_are_unlike_the_training_set(run: Path, start: Path, tmp_path: Path) -> None:
+    """They fly at each other: a gas that is squeezed."""
+    atoms = read(start)
+    atoms.set_momenta(-0.8 * (atoms.positions - atoms.positions.mean(axis=0)))
+    calm = MdSettings(Conditions(timestep_fs=1.0), steps=400, limits=Limits(stretch=100))
+    ended = run_md(run, atoms, tmp_path / "ended", replace(calm, stop_beyond=3.0), progress=False)
+    assert re.match(r"Ar\d is at a domain_distance of .*, beyond 3 at step \d+ \(\d+ fs\)", ended["why"])
+    frames = read(tmp_path / "ended" / "trajectory.xyz", ":")
+    assert len(frames) > 1
+    assert frames[-1].arrays["domain_distance"].max() > 3
+    again = run_md(run, atoms, tmp_path / "ended", replace(calm, stop_beyond=3.0), progress=False)
+    assert again == ended
+
+
+def test_a_crystal_under_pressure_and_replicas(run: Path, tmp_path: Path) -> None:
+    atoms = bulk("Ar", "fcc", a=5.4, cubic=True).repeat(2)
+    write(tmp_path / "crystal.extxyz", atoms)
+    words = ("--ensemble", "npt", "--pressure", 0.5, "--timestep", 4, "--temperature", 20, "--steps", 60, "--quiet")
+    more = ("--barostat-time", 200, "--replicas", 2, "--stop-beyond", 0)
+    said = result("md", run, tmp_path / "crystal.extxyz", "-o", tmp_path / "npt", *words, *more)
+    assert [s["ensemble"] for s in said["replicas"]] == ["NPT", "NPT"]
+    assert said["stable"]
+    rows = [list(csv.DictReader((tmp_path / "npt" / f"replica-{k}" / "log.csv").open())) for k in (0, 1)]
+    volumes = [[float(row["volume_angstrom3"]) for row in some] for some in rows]
+    assert volumes[0][0] == volumes[1][0] == pytest.approx(8 * 5.4**3)
+    assert volumes[0][-1] < volumes[0][0]
+    assert volumes[0][-1] != volumes[1][-1]
+    assert all(row["pressure_gpa"] for some in rows for row in some)
+
+
+def test_any_ase_calculator_can_drive_it(tmp_path: Path) -> None:
+    from ase.calculators.emt import EMT
+
+    said = run_md(EMT(), bulk("Cu", cubic=True), tmp_path / "md", MdSettings(steps=20), progress=False)
+    assert said["stable"]
+    assert said["run"] == "EMT"

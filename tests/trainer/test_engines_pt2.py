@@ -89,13 +89,14 @@ def test_several_structures_keep_their_energies_and_stresses(pt2: Path, fitted: 
     assert torch.allclose(one.stress, other.stress, atol=1e-7)
 
 
-def test_torchs_own_loader_reads_it(pt2: Path, fitted: FitResult) -> None:
+def test_torchs_own_loader_reads_it(pt2: Path, fitted: FitResult, caplog: pytest.LogCaptureFixture) -> None:
     run = torch._inductor.aoti_load_package(str(pt2))
     arguments = arguments_of([argon_samples(4)[3].structure], load_student(fitted.run).cutoff)
     energies, forces, stress, features = run(*arguments)
     assert torch.allclose(forces, load_pt2(pt2)(*arguments).forces)
     assert energies.shape == features.shape[:1] == (6,)
     assert stress.shape == (1, 3, 3)
+    assert "outdated" not in caplog.text
 
 
 def test_other_dtypes_and_shapes_are_refused(pt2: Path) -> None:
@@ -291,5 +292,5 @@ def test_every_student_compiles_to_the_same_numbers(
     if dtype == "float64":
         assert export.difference.within(TOLERANCE)
     with zipfile.ZipFile(export.path) as archive:
-        assert f"{INSIDE}/student.safetensors" in archive.namelist()
+        assert any(name.endswith(f"/{INSIDE}/student.safetensors") for name in archive.namelist())
     assert load_compiled(run, dtype) is None

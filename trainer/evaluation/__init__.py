@@ -3,4 +3,5 @@
 errors.py        errors on a split
 vibrations.py    harmonic frequencies from Hessians
 dynamics.py      NVE and NVT: energy drift, and whether the atoms hold together
+simulation.py    ensembles, ramps, and a state to go on from
 """

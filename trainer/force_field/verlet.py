@@ -3,7 +3,8 @@
 Verlet, Phys. Rev. 159, 98 (1967). Atoms moved from x to x' = x F + d, F the change of the cell since the list was made. A pair now
 nearer than the cutoff was then nearer than (cutoff + 2 max|d|) / s, s the smallest singular value of F; the list is good while
 that is at most cutoff + skin. So a barostat needs no new list for each step either. Pairs beyond the cutoff are taken out at each
-use: what a student is given is exactly the list that would be made anew, but for the order of pairs.
+use, and their order does not depend on when the list was made: what a student is given is the list of a new search, to the last bit,
+and a run that is restarted goes on to the same numbers.
 """
 
 from __future__ import annotations
@@ -82,4 +83,6 @@ class VerletLists:
         images: Array = edges.shift
         if structure.pbc.all():
             images = np.asarray(np.round(edges.shift @ np.linalg.inv(cell)), np.float64)
-        return _List(structure, edges.index, images, edges.shift)
+        order = np.lexsort((*images.T, edges.index[1], edges.index[0]))
+        index = np.ascontiguousarray(edges.index[:, order])
+        return _List(structure, index, images[order], edges.shift[order])

@@ -151,8 +151,7 @@ def unpacked_student(path: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(path) as archive:
                 for name in (STUDENT, DOMAIN):
-                    inside = f"{INSIDE}/{name}"
-                    if inside in archive.namelist():
+                    for inside in _members(archive, name):
                         with archive.open(inside) as source, (Path(folder) / name).open("wb") as target:
                             shutil.copyfileobj(source, target)
         except (OSError, zipfile.BadZipFile) as error:
@@ -171,20 +170,26 @@ def machine(device: str) -> list[str]:
 def _read_about(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
-            about: dict[str, Any] = json.loads(archive.read(f"{INSIDE}/{ABOUT}"))
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+            about: dict[str, Any] = json.loads(archive.read(_members(archive, ABOUT)[0]))
+    except (OSError, zipfile.BadZipFile, LookupError, ValueError) as error:
         raise InputError(f"{path} is no student's {SUFFIX} ({error}); make one with `hdistill export`.") from error
     return about
+
+
+def _members(archive: zipfile.ZipFile, name: str) -> list[str]:
+    """One of our files in a .pt2, under the folder that all names in it begin with: its full name; none where it is not there."""
+    return [member for member in archive.namelist() if member.endswith(f"/{INSIDE}/{name}")][:1]
 
 
 def _put_student(package: Path, run: Path, about: Mapping[str, Any]) -> None:
     """The student's own files into the archive, where torch's loader leaves them alone."""
     student = run / STUDENT if run.is_dir() else run
     with zipfile.ZipFile(package, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr(f"{INSIDE}/{ABOUT}", json.dumps(about))
-        archive.write(student, f"{INSIDE}/{STUDENT}")
+        folder = f"{archive.namelist()[0].split('/')[0]}/{INSIDE}"
+        archive.writestr(f"{folder}/{ABOUT}", json.dumps(about))
+        archive.write(student, f"{folder}/{STUDENT}")
         if (domain := student.with_name(DOMAIN)).exists():
-            archive.write(domain, f"{INSIDE}/{DOMAIN}")
+            archive.write(domain, f"{folder}/{DOMAIN}")
 
 
 def _build(trained: TrainedStudent, package: Path, device: str) -> list[str]:
