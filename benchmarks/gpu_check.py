@@ -42,14 +42,14 @@ VARIANTS = (
     "ace:max_l=1",
     "ace:max_l=3",
     "ace:cutoff=5.0",
-    "ace:basis=6",
-    "ace-small:max_l=3",
-    "ace-small:layers=3",
     "ace:channels=48",
+    "ace-small:channels=24",
+    "ace:basis=6",
+    "ace-small:layers=3",
     "ace-local:max_l=2",
     "ace-local:cutoff=6.0",
 )
-STARTING = 25.0  # seconds that a fit takes beside its budget: imports, statistics, validation, errors
+STARTING = 40.0  # seconds that a fit takes beside its budget: imports, statistics, validation, errors
 
 
 @dataclass
@@ -112,6 +112,7 @@ def device_jobs(
         yield Job("timing", student, device)
     for student in first[1:2] if compile_seconds > 0 else ():
         yield Job("compiled", student, device, seconds=compile_seconds, compile=True)
+        yield Job("fit", student, device, max(sizes), min(budgets), 64, compile=True)
     for student, batch_size in (*((student, 64) for student in first), *((student, 8) for student in first[:2])):
         yield Job("fit", student, device, max(sizes), min(budgets), batch_size)
     for student in others:

@@ -69,7 +69,7 @@ def settings_of(job: Job) -> Any:
         learning_rate=5e-3 * (job.batch_size / 8) ** 0.5,
         product_method="difference",
         hessian_weight=0.0 if job.plain else 0.3,
-        validate_every=500,
+        validate_every=2000,
         ema_decay=0.995,
         device=job.device,
         compile=job.compile,

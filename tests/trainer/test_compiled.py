@@ -253,6 +253,8 @@ def test_painn(caches: Path, dtype: str, hessian_weight: float) -> None:
         ("painn-small", True, "difference"),
         ("painn-small-direct", False, "exact"),
         ("moment", False, "exact"),
+        ("ace-local-small", False, "exact"),
+        ("ace-small", False, "difference"),
         ("gemnet-dt-small", False, "exact"),
     ],
 )

@@ -9,10 +9,12 @@ what neighbours pass on unturned from PaiNN (Schuett et al., arXiv 2102.03150). 
     a, b  = g(s_i) (W A_i), (W' A_i)                                     channels mixed for each l
     P     = a b, as functions on the sphere, up to the same l            Gaunt coefficients: harmonics.py
     a.b, b.P, P.P summed over m, for each l                              what does not turn: terms of two, three and four neighbours
+                                                                         (their asinh: far from the training set they are huge)
     s_i  += network(s_i, a_00, b_00, these)                              and gates for
     V_i   = gate (W'' (a, b, P))                                         what the next layer knows of directions
 
-Edges are the cost: one outer product and one sum a layer. All else is per atom, in a few large products of matrices.
+The last network's hidden features are what the energy is read from. Edges are the cost: one outer product and one sum a layer. All
+else is per atom, in a few large products of matrices.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ from .harmonics import Harmonics, SphereProducts, n_components, order_of
 from .moment import DENSITY, SILU_GAIN, linear
 from .radial import BesselBasis
 
+HIDDEN = 4  # width of the networks on atoms, which are few, in channels
 RADIAL_SIZE = (
-    0.6  # of fresh radial functions: densities near 1/2 in molecules, whose products then neither grow nor vanish
+    0.6  # of fresh radial functions: densities near 1/2 in molecules, products of which neither grow nor vanish
 )
 
 
@@ -66,8 +69,9 @@ class Ace(nn.Module):
         # The filters of all layers in one product: the basis carries envelope and bias.
         self.filter_widths = [layer.width for layer in blocks]
         self.filters = smooth_filters(basis, sum(self.filter_widths))
+        width = HIDDEN * channels
         self.readout = nn.Sequential(
-            nn.SiLU(), linear(channels, channels, SILU_GAIN, 0.0), nn.SiLU(), linear(channels, 1, SILU_GAIN, 0.0)
+            linear(width, width // 2, SILU_GAIN, 0.0), nn.SiLU(), linear(width // 2, 1, SILU_GAIN, 0.0)
         )
 
     def forward(self, numbers: torch.Tensor, edge_index: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
@@ -92,7 +96,8 @@ def smooth_filters(basis: int, width: int) -> nn.Linear:
 
 
 class Layer(nn.Module):
-    """scalar (A,C), turning (A,components,C) -> the same, after neighbours were heard; see the formulas above."""
+    """scalar (A,C), turning (A,components,C) -> the same, after neighbours were heard; see the formulas above. The last layer gives
+    what the readout reads, (A, HIDDEN C), in place of scalar."""
 
     order_of: torch.Tensor
     sum_of_orders: torch.Tensor
@@ -111,9 +116,9 @@ class Layer(nn.Module):
         self.as_neighbor = linear(channels, self.width, bias=0.5)
         self.as_centre = linear(channels, 2 * channels, gain=0.5, bias=1.0)
         self.mix = _per_order(orders, channels, 2 * channels)
-        self.hidden = linear((3 + 3 * orders) * channels, 2 * channels, bias=0.0)
-        self.update = linear(2 * channels, (1 if last else 2) * channels, SILU_GAIN, 0.0)
+        self.hidden = linear((3 + 3 * orders) * channels, HIDDEN * channels, bias=0.0)
         if not last:
+            self.update = linear(HIDDEN * channels, 2 * channels, SILU_GAIN, 0.0)
             self.carry = _per_order(orders, 3 * channels, channels)
 
     def forward(
@@ -132,10 +137,10 @@ class Layer(nn.Module):
         others = torch.cat((pairs[:, :, self.channels :], coupled, coupled), dim=2)
         squares = (self.sum_of_orders @ (known * others).flatten(1)).view(-1, *known.shape[1:])
         invariants = torch.cat((scalar, pairs[0], squares.transpose(0, 1).flatten(1).asinh()), dim=1)
-        update = self.update(nn.functional.silu(self.hidden(invariants)))
+        hidden = nn.functional.silu(self.hidden(invariants))
         if self.last:
-            return scalar + update, turning
-        change, gate = update.chunk(2, dim=1)
+            return hidden, turning
+        change, gate = self.update(hidden).chunk(2, dim=1)
         turning = torch.bmm(known, self.carry.index_select(0, self.order_of)) * gate
         return scalar + change, turning.transpose(0, 1)
 
