@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from ase.io import write as write_atoms
 
 from hdistill.data.format.shard_file import Arrays, open_shard
 from hdistill.data.labelsets.label_set import LabelSet, open_label_set
-from hdistill.data.labelsets.stream import blocks_of, n_samples, shuffled, window_blocks
+from hdistill.data.labelsets.stream import blocks_of, n_samples, window_blocks
 from hdistill.data.labelsets.writer import Block, facts_of, write
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label
@@ -93,10 +94,11 @@ def copies(base: Path, count: int) -> Iterator[Block]:
 
 def measured(labels: Path, student: str) -> dict[str, float]:
     """Peak memory of a fit in this process, and rates of loader and student in samples per CPU second."""
+    from hdistill.trainer.fitting.data import TrainingData
     from hdistill.trainer.fitting.fit import fit
+    from hdistill.trainer.fitting.ranks import Ranks
     from hdistill.trainer.fitting.settings import FitSettings
-    from hdistill.trainer.fitting.task import task_of
-    from hdistill.trainer.inputs.batch import batch_of, targets_of, with_products
+    from hdistill.trainer.fitting.statistics import compute_statistics
 
     settings = FitSettings(student=student, steps=STEPS, batch_size=16, validate_every=STEPS)
     began = time.process_time()
@@ -107,15 +109,11 @@ def measured(labels: Path, student: str) -> dict[str, float]:
         int(line.split()[1]) / 1024 for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
     )
     label_set = open_label_set(labels, check=False)
-    task = task_of(label_set, settings)
-    stream = shuffled(label_set, "train", 1, 0, task.cache)
+    data = TrainingData(label_set, compute_statistics(label_set, settings), settings, Ranks())
     n, began = whole_windows(label_set), time.process_time()
-    generator = np.random.default_rng(0)
-    for _ in range(n // 16):
-        samples = [with_products(s, 1, generator) for s in islice(stream, 16)]
-        edges = [task.edges.of(s.structure, task.cutoff) for s in samples]
-        batch_of([s.structure for s in samples], task.cutoff, edges=edges)
-        targets_of(samples, task.references)
+    with closing(data.steps(0)) as steps:
+        for _ in islice(steps, n // 16):
+            pass
     loader = n / (time.process_time() - began)
     return {"peak_mb": peak, "loader": loader, "student": 16 * STEPS / done.seconds, "opening": opening}
 

@@ -51,7 +51,7 @@ def accuracy(run: Path, tests: dict[str, list[Sample]]) -> dict[str, Any]:
 
 def _errors(student: TrainedStudent, samples: list[Sample], full: list[Sample]) -> dict[str, Any]:
     rows = list(errors_of(student.model, student.cutoff, student.card.references, samples, "teacher"))
-    found = summary(joined(rows))
+    found = summary(joined(rows)).as_json()
     kept = {name: found[name] for name in KEPT}
     return kept | ({} if is_direct(student.model) else {"frequency_mae_per_cm": frequency_mae(student, full)})
 

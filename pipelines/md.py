@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -72,17 +73,19 @@ def run_md(
     """Move atoms with a student, and go on where a run with the same settings was killed, to the same numbers; more steps lengthen it.
 
     run: a run folder, a student file, a .pt2, or any ASE calculator. start: Atoms, or a file that ASE reads (its last structure,
-    or FILE@INDEX); momenta in it are kept, so that the last structure of a trajectory goes on, else they are drawn; ASE's constraints
+    or FILE@INDEX); momenta in it, or an array of velocities, are kept, so that the last structure of a trajectory goes on, else they are drawn; ASE's constraints
     hold. The run ends where atoms collide, bonds break, the temperature runs away or an atom is beyond stop_beyond: `why` names
     step and atoms. Returns what summary.json holds. Raises InputError, before anything is written: no student, no readable
     file, a structure that the student refuses, a folder with another run.
     """
     from hdistill.data.errors import InputError
     from hdistill.data.support.publish import publish
+    from hdistill.trainer.evaluation.dynamics import take_velocities
     from hdistill.trainer.evaluation.simulation import Simulation
 
     settings = settings or MdSettings()
     atoms, calculator = _atoms(start), _calculator(run, device, settings)
+    kept = take_velocities(atoms)
     described = _described(atoms, settings)
     state = _begun(out, described)
     if state is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -94,6 +97,8 @@ def run_md(
     simulation = Simulation(atoms, calculator, settings.conditions, settings.steps)
     simulation.atoms.get_forces()  # what the student refuses is refused before there are files
     out.mkdir(parents=True, exist_ok=True)
+    if kept and state is None and progress:
+        print(kept, file=sys.stderr)
     began_at = 0
     if state is not None:
         simulation.restore(state)

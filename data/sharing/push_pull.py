@@ -118,13 +118,13 @@ def pull(source: str, folder: Path, progress: bool = True) -> Moved:
     return _moved(place, labels, of_manifest(labels.manifest, stated.stated_licenses), n_moved, moved_bytes)
 
 
-def open_labels(where: Path | str, cache: ShardCache | None = None) -> LabelSet:
-    """The label set in a folder, every byte checked; or the one at an address, whose shards are fetched into the cache, and
+def open_labels(where: Path | str, cache: ShardCache | None = None, check: bool = True) -> LabelSet:
+    """The label set in a folder, with `check` every byte checked; or the one at an address, whose shards are fetched into the cache, and
     checked, as they are read. Raises LabelSetError, RemoteError; InputError where a shard is larger than the cache."""
     from .cache import default_folder
 
     if not is_address(where):
-        return open_label_set(Path(where))
+        return open_label_set(Path(where), check)
     cache = cache or ShardCache(default_folder())
     place = store(str(where))
     _, labels = _open(place, cache.folder)

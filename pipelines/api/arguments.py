@@ -46,6 +46,16 @@ def cache_of(labels: Path | str, folder: Place | None, size: str | int) -> Shard
     return ShardCache(default_folder() if folder is None else folder_of(folder), parse_size(size, "--cache-size"))
 
 
+def parse_extent(extent: int | str, option: str) -> int | float:
+    """500 or '500' as a number of steps (int); '60s', '10min' or '2h' as seconds (float). Raises InputError that names the option."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)?", str(extent).strip())
+    if match is None or (match[2] is None and "." in match[1]):
+        raise InputError(f"{option} was '{extent}'; it takes a number of steps, or a time such as 60s or 10min.")
+    if match[2] is None:
+        return int(match[1])
+    return float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
+
+
 def parse_size(size: str | int, option: str) -> int:
     """'8GB', '500 MiB' or a number of bytes, as bytes. Raises InputError that names the option."""
     match = re.fullmatch(r"([0-9.]+)\s*([kKMGT]?)(i?)B?", str(size).strip())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from hdistill.trainer.fitting.settings import FitSettings
 
 from ..recipe import fit_settings
-from .arguments import Labels, Place, cache_of, folder_of, labels_place
+from .arguments import Labels, Place, cache_of, folder_of, labels_place, parse_extent
 from .before import check_labels
 from .options import FitOptions, ResumeOptions, showing
 from .results import Fitted, result_of
@@ -53,12 +53,14 @@ def resume(
     cache: Place | None = None,
     cache_size: str | int = "10GB",
     progress: bool = True,
+    finish_in: int | str | None = None,
     **changes: Unpack[ResumeOptions],
 ) -> Fitted:
     """Go on with a fit where it stopped, with the settings it was begun with.
 
-    labels: where its label set is now, if it was moved; changes: steps, max_seconds, max_edges, device, where others are wanted.
-    Raises InputError where no fit was begun in the folder.
+    labels: where its label set is now, if it was moved; finish_in: end in so many more steps, or in "60s", "10min" of CPU time, with
+    the learning rate brought down; changes: steps, max_seconds, max_edges, device, where others are wanted. Raises InputError where
+    no fit was begun in the folder.
     """
     place = None if labels is None else labels_place(labels)
     if place is not None:
@@ -67,6 +69,8 @@ def resume(
 
     at_hand = None if place is None else cache_of(place, cache, cache_size)
     given: dict[str, Any] = dict(changes)
+    if finish_in is not None:
+        given["finish_in"] = parse_extent(finish_in, "--finish-in")
     return result_of(Fitted, asdict(run_resume(folder_of(run), place, progress, at_hand, log, **given)))
 
 

@@ -53,6 +53,9 @@ class FitOptions(ResumeOptions, total=False):
     learning_rate: float
     warmup: int
     energy_weight: float
+    energy_weight_end: float | None
+    difference_weight: float
+    atom_energy_weight: float
     force_weight: float
     stress_weight: float
     hessian_weight: float

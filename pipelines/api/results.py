@@ -142,7 +142,9 @@ class Made(Result):
 @dataclass(frozen=True, repr=False)
 class Evaluation(Result):
     """Errors of a student on one split: mean absolute errors over structures (energy) and components (forces, stress), and the
-    Hessian's |H_s v - H_t v| / |H_t v| over all products. None: the split or the student has no such quantity."""
+    Hessian's |H_s v - H_t v| / |H_t v| over all products; of the n_comparable structures that have another of their composition,
+    the mean error of energy differences (meV, not per atom) and Spearman's rank correlation of the energies. None: the split or the
+    student has no such quantity."""
 
     split: str
     targets: str
@@ -152,6 +154,9 @@ class Evaluation(Result):
     force_mae_mev_per_angstrom: float
     stress_mae_mev_per_angstrom3: float | None
     hessian_relative_error: float | None
+    n_comparable: int
+    difference_mae_mev: float | None
+    rank_correlation: float | None
     by_group: dict[str, dict[str, Any]]
     n_unknown_elements: int = 0
     n_without_reference: int = 0

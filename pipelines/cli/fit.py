@@ -23,10 +23,11 @@ def _defaults() -> dict[str, Any]:
 
 
 FIT_SECTIONS = {
-    "The run": ("out", "resume", "recipe", "steps", "max_seconds", "seed", "log"),
+    "The run": ("out", "resume", "finish_in", "recipe", "steps", "max_seconds", "seed", "log"),
     "The student": ("student", "repulsion"),
     "The loss": (
-        *("energy_weight", "force_weight", "stress_weight", "targets", "reference_share"),
+        *("energy_weight", "energy_weight_end", "difference_weight", "atom_energy_weight"),
+        *("force_weight", "stress_weight", "targets", "reference_share"),
         *("hessian_weight", "hessian_norm", "max_hessian", "halve_hessian_within", "node_weight", "embedding_weight"),
     ),
     "The steps": ("batch_size", "learning_rate", "max_edges", "device", "compile"),
@@ -37,11 +38,21 @@ FIT_SECTIONS = {
 @click.argument("labels", required=False)
 @click.option("-o", "--out", type=PATH, metavar="DIR", help="The run; the same command continues it.")
 @click.option("--resume", type=PATH, metavar="RUN", help="Go on with a run, with its own settings and label set.")
+@click.option(
+    "--finish-in",
+    metavar="N|TIME",
+    help="With --resume: end in N more steps, or in 60s, 10min of CPU time, the learning rate brought down.",
+)
 @click.option("--student", metavar="NAME", help="painn, painn-small, ...; see `hdistill students`.")
 @click.option("--steps", type=int, metavar="N", help="Gradient steps.")
 @click.option("--hessian-weight", type=float, metavar="W", help="Of the Hessian term; 0 is plain training.")
 @click.option("--force-weight", type=float, metavar="W", help="Of the force term.")
 @click.option("--energy-weight", type=float, metavar="W", help="Of the energy term.")
+@click.option(
+    "--energy-weight-end", type=float, metavar="W", help="Of the energy term at the end; it moves there late."
+)
+@click.option("--difference-weight", type=float, metavar="W", help="Of energy differences within a composition.")
+@click.option("--atom-energy-weight", type=float, metavar="W", help="Of the teacher's energy of each atom.")
 @click.option("--stress-weight", type=float, metavar="W", help="Of the stress term, of crystals.")
 @click.option("--batch-size", type=int, metavar="N", help="Structures per step.")
 @click.option(
@@ -97,6 +108,7 @@ def fit(
     resume: Path | None,
     recipe: str | None,
     log: tuple[str, ...],
+    finish_in: str | None,
     cache: Path | None,
     cache_size: str,
     quiet: bool,
@@ -111,6 +123,7 @@ def fit(
       hdistill fit labels/ -o run/ --recipe paper --targets mix --log tensorboard
       hdistill fit s3://bucket/labels -o run/ --cache-size 20GB
       hdistill fit --resume run/ --steps 20000
+      hdistill fit --resume run/ --finish-in 500
       torchrun --nproc-per-node 4 -m hdistill.pipelines fit labels/ -o run/ --device cuda
     """
     from ..api import fitting
@@ -120,9 +133,11 @@ def fit(
     if resume is not None:
         if out is not None or recipe is not None or not given.keys() <= set(RESUMABLE):
             allowed = ", ".join(f"--{name.replace('_', '-')}" for name in RESUMABLE)
-            raise click.UsageError(f"--resume keeps the run's own settings; only LABELS, {allowed} go with it.")
-        print_result(fitting.resume(resume, labels, **shared), as_json)
-    elif labels is None or out is None:
-        raise click.UsageError("Give LABELS and -o DIR, or --resume RUN.")
+            raise click.UsageError(
+                f"--resume keeps the run's own settings; only LABELS, --finish-in, {allowed} go with it."
+            )
+        print_result(fitting.resume(resume, labels, finish_in=finish_in, **shared), as_json)
+    elif labels is None or out is None or finish_in is not None:
+        raise click.UsageError("Give LABELS and -o DIR, or --resume RUN, with which --finish-in goes.")
     else:
         print_result(fitting.fit(labels, out, recipe=recipe, **shared), as_json)

@@ -42,11 +42,21 @@ def draw(result: dict[str, Any], contenders: Sequence[Contender], out: Path) -> 
         seconds, errors = _curve(out / contender.folder / "log.csv")
         axes[3].plot(seconds, errors, color=contender.color, label=contender.name)
     axes[3].set(title="validation force MAE, meV/Å", xlabel="CPU seconds of training", yscale="log")
+    plain_ticks(axes[3].yaxis)
     axes[3].spines[["top", "right"]].set_visible(False)
     axes[3].legend(frameon=False)
     figure.suptitle("Students of one label set, on held-out structures (lower is better)")
     figure.savefig(out / "demo.png", dpi=130)
     plt.close(figure)
+
+
+def plain_ticks(axis: Any) -> None:
+    """Label a logarithmic axis with plain numbers, 60 and not 6x10^1: 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _curve(log: Path) -> tuple[list[float], list[float]]:

@@ -258,11 +258,17 @@ def evaluation_table(result: dict[str, Any]) -> str:
     header = ["structures", "force MAE meV/A", "energy MAE meV/atom"]
     has_stress = result["stress_mae_mev_per_angstrom3"] is not None
     header += ["stress MAE meV/A^3"] if has_stress else []
+    header += ["Hessian rel. error", "dE MAE meV", "rank of E"]
     rows = [("all", *_errors(result, has_stress))]
     rows += [(name, *_errors(row, has_stress)) for name, row in groups[:WORST_GROUPS]]
-    lines = [table((f"split {result['split']}", *header, "Hessian rel. error"), rows)]
+    lines = [table((f"split {result['split']}", *header), rows)]
     if len(groups) > WORST_GROUPS:
         lines.append(f"({len(groups) - WORST_GROUPS} more groups with smaller errors)")
+    if result["n_comparable"]:
+        lines.append(
+            f"dE: energy differences between the {result['n_comparable']} structures that share a composition, of whole structures; "
+            "rank: Spearman's correlation of their energies, 1 in the right order."
+        )
     for name, why in (
         ("n_unknown_elements", "with elements that the student was not trained on"),
         ("n_without_reference", "without energies or forces of their own"),
@@ -273,14 +279,10 @@ def evaluation_table(result: dict[str, Any]) -> str:
 
 
 def _errors(row: dict[str, Any], has_stress: bool) -> tuple[str, ...]:
-    stress, hessian = row["stress_mae_mev_per_angstrom3"], row["hessian_relative_error"]
-    return (
-        str(row["n_structures"]),
-        f"{row['force_mae_mev_per_angstrom']:.1f}",
-        f"{row['energy_mae_mev_per_atom']:.2f}",
-        *((("-" if stress is None else f"{stress:.2f}"),) if has_stress else ()),
-        "-" if hessian is None else f"{hessian:.3f}",
-    )
+    columns = [("force_mae_mev_per_angstrom", ".1f"), ("energy_mae_mev_per_atom", ".2f")]
+    columns += [("stress_mae_mev_per_angstrom3", ".2f")] if has_stress else []
+    columns += [("hessian_relative_error", ".3f"), ("difference_mae_mev", ".1f"), ("rank_correlation", ".2f")]
+    return str(row["n_structures"]), *("-" if row[name] is None else format(row[name], form) for name, form in columns)
 
 
 def estimate_summary(result: dict[str, Any]) -> str:

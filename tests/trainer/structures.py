@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tomllib
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,17 @@ import torch
 from torch import nn
 
 from hdistill.data.format.shard import Sample
+from hdistill.data.labelsets.label_set import LabelSet, open_label_set
 from hdistill.data.probes import draw, parse_spec
 from hdistill.data.structure import Structure
 from hdistill.labeler.teachers.contract import TeacherRequest
 from hdistill.labeler.teachers.lennard_jones import LennardJones
+from hdistill.trainer.fitting.data import TrainingData
+from hdistill.trainer.fitting.ranks import Ranks
+from hdistill.trainer.fitting.settings import FitSettings
+from hdistill.trainer.fitting.state import TrainState
+from hdistill.trainer.fitting.statistics import Statistics, compute_statistics
+from hdistill.trainer.fitting.step import Gradients, train_step
 from hdistill.trainer.force_field.checkpoint import StudentCard, save_student
 from hdistill.trainer.inputs.references import References
 from hdistill.trainer.students.build import build
@@ -83,6 +91,42 @@ def argon_crystals(n: int) -> list[Sample]:
         )
         for sample in argon_samples(n)
     ]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A label set, and what its training split says before the first step."""
+
+    labels: LabelSet
+    statistics: Statistics
+
+    @property
+    def references(self) -> References:
+        return self.statistics.references
+
+    @property
+    def scale(self) -> float:
+        return self.statistics.scale
+
+
+def prepared(labels: Path | LabelSet, settings: FitSettings) -> Prepared:
+    labels = labels if isinstance(labels, LabelSet) else open_label_set(labels)
+    return Prepared(labels, compute_statistics(labels, settings))
+
+
+def one_step(
+    state: TrainState,
+    samples: Sequence[Sample],
+    task: Prepared,
+    settings: FitSettings,
+    gradients: Gradients,
+    ranks: Ranks,
+) -> dict[str, float]:
+    """A training step on these samples; its numbers by name, terms of the loss among them."""
+    inputs = TrainingData(task.labels, task.statistics, settings, ranks).inputs(samples, state.step)
+    row = train_step(state, inputs, settings, gradients, ranks)
+    numbers = {"learning_rate": row.learning_rate, "loss": row.loss, "gradient_norm": row.gradient_norm}
+    return {**numbers, **row.terms}
 
 
 def install_example(folder: Path) -> Path:

@@ -83,6 +83,6 @@ def test_another_version_and_missing_weights_are_refused(fitted: FitResult, tmp_
 def test_a_state_of_another_student_is_refused(fitted: FitResult) -> None:
     state = new_state(student("painn", elements=(18,)), FitSettings())
     with pytest.raises(InputError, match="does not fit this student"):
-        restore_state(fitted.run / LAST, state)
-    with pytest.raises(InputError, match="is no hdistill training state"):
-        restore_state(fitted.run / STUDENT, state)
+        restore_state(fitted.run / LAST, (fitted.run / LAST).read_bytes(), state, FitSettings())
+    with pytest.raises(InputError, match="this hdistill reads 'hdistill training state'"):
+        restore_state(fitted.run / STUDENT, (fitted.run / STUDENT).read_bytes(), state, FitSettings())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,13 @@ from hdistill.trainer.evaluation.errors import evaluate_student
 from hdistill.trainer.fitting.fit import FitResult
 from hdistill.trainer.force_field.checkpoint import load_student
 from hdistill.trainer.force_field.predict import predict
-from hdistill.trainer.inputs.batch import batch_of
+from hdistill.trainer.inputs.batch import batch_of, packed_by_atoms
 from tests.data.samples import write_label_set
 from tests.trainer.structures import argon_samples, crystal
 
 
 def test_errors_by_hand(argon: Path, fitted: FitResult, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "ATOMS_AT_ONCE", 20)
+    monkeypatch.setattr(evaluate, "packed_by_atoms", partial(packed_by_atoms, most=20))
     found = evaluate_student(fitted.run, argon, "test")
     stored = [s for shard in sorted((argon / "shards").iterdir()) for s in read_samples(shard) if s.split == "test"]
     student = load_student(fitted.run)

@@ -18,19 +18,19 @@ from hdistill.data.labelsets.label_set import open_label_set
 from hdistill.data.labelsets.stream import in_order
 from hdistill.trainer.evaluation.errors import evaluate_student
 from hdistill.trainer.fitting import fit as fit_module
+from hdistill.trainer.fitting.data import TrainingData
 from hdistill.trainer.fitting.feature_loss import feature_gradients, feature_maps
 from hdistill.trainer.fitting.fit import fit
 from hdistill.trainer.fitting.ranks import Ranks
 from hdistill.trainer.fitting.settings import FitSettings
 from hdistill.trainer.fitting.state import TrainState, new_state
-from hdistill.trainer.fitting.step import eager_gradients, train_step
-from hdistill.trainer.fitting.task import Task, task_of
+from hdistill.trainer.fitting.step import eager_gradients
 from hdistill.trainer.force_field.checkpoint import LAST, STUDENT, read_tensors
 from hdistill.trainer.force_field.predict import predict
 from hdistill.trainer.inputs.batch import batch_of
 from hdistill.trainer.inputs.features import teacher_features
 from tests.data.samples import write_label_set
-from tests.trainer.structures import student
+from tests.trainer.structures import Prepared, one_step, prepared, student
 from tests.trainer.test_robust import grid, labelled
 
 SETTINGS = FitSettings(
@@ -72,11 +72,11 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def task(labels: Path) -> Task:
-    return task_of(open_label_set(labels), SETTINGS)
+def task(labels: Path) -> Prepared:
+    return prepared(labels, SETTINGS)
 
 
-def fresh(task: Task, name: str = "painn-small", settings: FitSettings = SETTINGS) -> TrainState:
+def fresh(task: Prepared, name: str = "painn-small", settings: FitSettings = SETTINGS) -> TrainState:
     model = student(name, ELEMENTS)
     return new_state(model, settings, feature_maps(model, settings, ELEMENTS, WIDTH))
 
@@ -102,25 +102,25 @@ def test_features_are_normalised_by_the_training_split(labels: Path) -> None:
     assert not found.means[36].any()
 
 
-def test_the_terms_are_what_they_are_said_to_be(task: Task, labels: Path) -> None:
+def test_the_terms_are_what_they_are_said_to_be(task: Prepared, labels: Path) -> None:
     samples, state = train_samples(labels), fresh(task)
     maps = {name: (m.weight.detach().numpy().copy(), m.bias.detach().numpy().copy()) for name, m in state.maps.items()}  # type: ignore[union-attr, operator]
     mine = [features_of(state.model, s).astype(np.float64) for s in samples]
     table = state.model.get_submodule("embedding").weight.detach().numpy()[[ELEMENTS.index(18)]]  # type: ignore[union-attr, operator]
-    row = train_step(state, samples, task, SETTINGS, gradients_of(state), Ranks())
-    assert task.features is not None
+    row = one_step(state, samples, task, SETTINGS, gradients_of(state), Ranks())
+    assert task.statistics.features is not None
     node = embedding = n = 0.0
     for sample, x in zip(samples, mine, strict=True):
-        wanted = task.features.normalised(sample.labels.node_features)  # type: ignore[arg-type]
+        wanted = task.statistics.features.normalised(sample.labels.node_features)  # type: ignore[arg-type]
         w, b = maps["node"]
         node += ((x @ w.T + b - wanted) ** 2).mean(1).sum()
         n += len(x)
     assert row["node"] == pytest.approx(node / n, rel=1e-5)
     w, b = maps["embedding"]
-    embedding = ((table @ w.T + b - task.features.means[18]) ** 2).mean()
+    embedding = ((table @ w.T + b - task.statistics.features.means[18]) ** 2).mean()
     weight, bias = (x.copy() for x in maps["embedding"])
     neon = fresh(task).model.get_submodule("embedding").weight.detach().numpy()[[ELEMENTS.index(10)]]  # type: ignore[union-attr, operator]
-    other = ((neon @ weight.T + bias - task.features.means[10]) ** 2).mean()
+    other = ((neon @ weight.T + bias - task.statistics.features.means[10]) ** 2).mean()
     numbers = np.concatenate([s.structure.numbers for s in samples])
     share = (numbers == 18).mean()
     assert row["embedding"] == pytest.approx(share * embedding + (1 - share) * other, rel=1e-9)
@@ -128,19 +128,19 @@ def test_the_terms_are_what_they_are_said_to_be(task: Task, labels: Path) -> Non
     assert row["loss"] == pytest.approx(sum(weight * row[name] for name, weight in parts.items()))
 
 
-def test_pieces_and_shares_add_up(task: Task, labels: Path) -> None:
+def test_pieces_and_shares_add_up(task: Prepared, labels: Path) -> None:
     """Cut into batches of one structure; and the sums of three ranks, one of whose structures has no features."""
     samples = train_samples(labels)
     samples[1] = replace(samples[1], labels=replace(samples[1].labels, node_features=None))
     settings = replace(SETTINGS, clip=1e9)
     whole, cut = fresh(task), fresh(task)
-    row = train_step(whole, samples, task, settings, gradients_of(whole), Ranks())
-    pieces = train_step(cut, samples, task, replace(settings, max_edges=1), gradients_of(cut), Ranks())
+    row = one_step(whole, samples, task, settings, gradients_of(whole), Ranks())
+    pieces = one_step(cut, samples, task, replace(settings, max_edges=1), gradients_of(cut), Ranks())
     assert pieces == {name: pytest.approx(value, rel=1e-9) for name, value in row.items()}
     total = [torch.zeros_like(p) for p in whole.parameters]
     for index in range(3):
         share = fresh(task)
-        train_step(share, samples, task, settings, gradients_of(share), _Alone(index, 3))
+        one_step(share, samples, task, settings, gradients_of(share), _Alone(index, 3))
         for sum_of_all, p in zip(total, share.parameters, strict=True):
             assert p.grad is not None
             sum_of_all += p.grad
@@ -158,10 +158,10 @@ class _Alone(Ranks):
 
 @pytest.mark.parametrize("name", ["painn-small-direct", "gemnet-dt-small"])
 @pytest.mark.parametrize("method", ["exact", "difference"])
-def test_other_students(task: Task, labels: Path, name: str, method: str) -> None:
+def test_other_students(task: Prepared, labels: Path, name: str, method: str) -> None:
     settings = replace(SETTINGS, product_method=method)  # type: ignore[arg-type]
     state = fresh(task, name, settings)
-    row = train_step(state, train_samples(labels, 2), task, settings, gradients_of(state, settings), Ranks())
+    row = one_step(state, train_samples(labels, 2), task, settings, gradients_of(state, settings), Ranks())
     assert np.isfinite(row["loss"])
     assert {"node", "embedding"} < set(row)
     assert all(m.weight.grad.abs().sum() > 0 for m in state.maps.children())  # type: ignore[union-attr, operator]
@@ -203,11 +203,16 @@ def test_a_fit_learns_the_features_and_saves_no_map(
 
 def test_weights_of_zero_read_no_feature(labels: Path) -> None:
     settings = replace(SETTINGS, node_weight=0, embedding_weight=0)
-    task = task_of(open_label_set(labels), settings)
-    assert task.features is None
-    assert task.targets(train_samples(labels), settings, "cpu").node_features.numel() == 0
+    task = prepared(labels, settings)
+    assert task.statistics.features is None
+    assert (
+        TrainingData(task.labels, task.statistics, settings, Ranks())
+        .targets(train_samples(labels))
+        .node_features.numel()
+        == 0
+    )
     state = new_state(student("painn-small", ELEMENTS), settings)
-    row = train_step(state, train_samples(labels), task, settings, eager_gradients("exact"), Ranks())
+    row = one_step(state, train_samples(labels), task, settings, eager_gradients("exact"), Ranks())
     assert "node" not in row
 
 

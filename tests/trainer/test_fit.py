@@ -58,7 +58,10 @@ def test_fit_learns(argon: Path, fitted: FitResult) -> None:
 
 
 def test_the_run_folder_has_what_it_should(fitted: FitResult) -> None:
-    assert {p.name for p in fitted.run.iterdir()} == {"settings.json", "log.csv", STUDENT, "student.json", LAST, DOMAIN}
+    assert {p.name for p in fitted.run.iterdir()} == {
+        *("settings.json", "log.csv", "statistics.safetensors"),
+        *(STUDENT, "student.json", LAST, DOMAIN),
+    }
     lines = rows(fitted.run)
     assert lines[0][:3] == ["step", "learning_rate", "loss"]
     assert [int(line[0]) for line in lines[1:]] == list(range(10, 151, 10))
@@ -240,11 +243,11 @@ def test_reference_targets_are_learned(tmp_path: Path) -> None:
         fit(bare, tmp_path / "no", replace(QUICK, targets="reference"), progress=False)
 
 
-def test_a_loss_that_is_no_number_stops_with_a_sentence(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path: Path) -> None:
     samples = [replace(s, labels=replace(s.labels, energy=float("inf"))) for s in argon_samples(10)]
     labels = write_label_set(tmp_path / "labels", samples)
     with pytest.raises(
-        HDistillError, match=r"Loss or gradient was no number in 20 steps in a row.*learning rate below 0.005"
+        HDistillError, match=r"Loss or gradient was not finite in 20 steps in a row.*learning rate below 0.005"
     ):
         fit(labels, tmp_path / "run", QUICK, progress=False)
 

@@ -11,8 +11,8 @@ from hdistill.data.labelsets.label_set import open_label_set
 from hdistill.data.sharing.cache import ShardCache
 from hdistill.trainer.evaluation.errors import evaluate_student
 from hdistill.trainer.fitting import fit as fits
+from hdistill.trainer.fitting.data import BlockCache
 from hdistill.trainer.fitting.settings import FitSettings
-from hdistill.trainer.fitting.task import BlockCache
 from tests.data.published import label_set, web_server
 
 
@@ -28,7 +28,7 @@ def test_evictions_while_fitting_change_no_loss(
     settings = FitSettings(student="painn-small", steps=3, batch_size=4, validate_every=3)
     monkeypatch.setattr(fits, "LOG_EVERY", 1)
     monkeypatch.setattr(
-        "hdistill.trainer.fitting.task.BlockCache", lambda: BlockCache(1)
+        "hdistill.trainer.fitting.data.BlockCache", lambda: BlockCache(1)
     )  # every block is read from its shard
     largest = max(shard.bytes for shard in open_label_set(labels).shards)
     fits.fit(labels, tmp_path / "local", settings, progress=False)

@@ -10,14 +10,16 @@ import pytest
 
 from hdistill.data.errors import InputError
 from hdistill.data.labelsets.label_set import open_label_set
-from hdistill.trainer.inputs.references import References, Statistics, counts_of, fit_references, statistics_of
+from hdistill.trainer.inputs.references import EnergyStatistics, References, counts_of, fit_references, statistics_of
 from tests.data.samples import random_samples, write_label_set
 
 
-def statistics(counts: list[list[int]], energies: list[float]) -> Statistics:
+def statistics(counts: list[list[int]], energies: list[float]) -> EnergyStatistics:
     elements = tuple(range(1, len(counts[0]) + 1))
     n_atoms = np.array(counts).sum(axis=1)
-    return Statistics(elements, np.array(counts) / n_atoms[:, None], np.array(energies) / n_atoms, len(energies), 1.0)
+    return EnergyStatistics(
+        elements, np.array(counts) / n_atoms[:, None], np.array(energies) / n_atoms, len(energies), 1.0
+    )
 
 
 def test_energies_that_are_sums_over_elements_are_found() -> None:

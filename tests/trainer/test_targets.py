@@ -21,16 +21,16 @@ from hdistill.trainer.fitting.loss import counts_of, loss_sums
 from hdistill.trainer.fitting.ranks import Ranks
 from hdistill.trainer.fitting.settings import FitSettings
 from hdistill.trainer.fitting.state import new_state
-from hdistill.trainer.fitting.step import eager_gradients, train_step
-from hdistill.trainer.fitting.task import task_of
+from hdistill.trainer.fitting.step import eager_gradients
+from hdistill.trainer.fitting.validation import validation_of
 from hdistill.trainer.force_field.checkpoint import LAST, load_student, read_tensors
 from hdistill.trainer.force_field.predict import Prediction, predict
 from hdistill.trainer.inputs.batch import batch_of, stress_of, targets_of
-from hdistill.trainer.inputs.references import References, Statistics, shifted_references
+from hdistill.trainer.inputs.references import EnergyStatistics, References, shifted_references
 from hdistill.trainer.students.build import build
 from hdistill.trainer.students.registry import size_of
 from tests.data.samples import write_label_set
-from tests.trainer.structures import argon_crystals, argon_samples, crystal, student
+from tests.trainer.structures import argon_crystals, argon_samples, crystal, one_step, prepared, student
 
 QUICK = FitSettings(student="painn-small", steps=24, warmup=5, validate_every=8, batch_size=4)
 MIX = replace(QUICK, targets="mix", reference_share=0.3, dtype="float64", batch_size=6)
@@ -63,28 +63,26 @@ def test_a_mix_is_the_weighted_sum_of_both_losses(tmp_path: Path) -> None:
     """Structure by structure, each with its own level's zero of energy; without own labels it is the teacher's loss alone."""
     labels = open_label_set(write_label_set(tmp_path / "labels", some_own()))
     samples = list(in_order(labels, "train"))[:6]
-    task = task_of(labels, MIX)
+    task = prepared(labels, MIX)
     model = build(size_of("painn-small"), task.references.elements, task.scale).double()
     energy = forces = 0.0
     for sample in samples:
         has = sample.structure.ref_energy is not None
-        batch = batch_of([sample.structure], task.cutoff)
+        batch = batch_of([sample.structure], size_of("painn-small").cutoff)
         said = predict(model, batch)
         assert said.forces is not None
         n = sample.structure.n_atoms
-        levels = [(1 - 0.3 * has, sample.labels.energy, sample.labels.forces, task.teacher_references)]
+        levels = [(1 - 0.3 * has, sample.labels.energy, sample.labels.forces, task.statistics.teacher_references)]
         if has:
             levels.append((0.3, sample.structure.ref_energy, sample.structure.ref_forces, task.references))
         for share, e, f, references in levels:
             energy += share * abs(said.energy.item() - (e - references.of(sample.structure.numbers))) / n  # type: ignore[union-attr]
             forces += share * np.linalg.norm(said.forces.detach().numpy() - f, axis=1).sum()
-    row = train_step(new_state(model, MIX), samples, task, MIX, eager_gradients("exact"), Ranks())
+    row = one_step(new_state(model, MIX), samples, task, MIX, eager_gradients("exact"), Ranks())
     assert row["energy"] == pytest.approx(energy / 6, rel=1e-9)
     assert row["forces"] == pytest.approx(forces / sum(s.structure.n_atoms for s in samples), rel=1e-6)
     cut = build(size_of("painn-small"), task.references.elements, task.scale).double()
-    pieces = train_step(
-        new_state(cut, MIX), samples, task, replace(MIX, max_edges=1), eager_gradients("exact"), Ranks()
-    )
+    pieces = one_step(new_state(cut, MIX), samples, task, replace(MIX, max_edges=1), eager_gradients("exact"), Ranks())
     assert pieces == {name: pytest.approx(value, rel=1e-9) for name, value in row.items()}
 
 
@@ -96,9 +94,9 @@ def test_shares_of_nothing_and_all_are_the_pure_kinds(tmp_path: Path, share: flo
     samples = list(in_order(labels, "train"))[:6]
     rows = []
     for settings in (replace(MIX, reference_share=share), replace(MIX, targets=same_as)):  # type: ignore[arg-type]
-        task = task_of(labels, settings)
+        task = prepared(labels, settings)
         model = build(size_of("painn-small"), task.references.elements, 0.05).double()
-        rows.append(train_step(new_state(model, settings), samples, task, settings, eager_gradients("exact"), Ranks()))
+        rows.append(one_step(new_state(model, settings), samples, task, settings, eager_gradients("exact"), Ranks()))
     assert rows[0] == {name: pytest.approx(value, rel=1e-6) for name, value in rows[1].items()}
 
 
@@ -125,7 +123,7 @@ def test_a_mix_needs_labels_of_the_sources(argon: Path, tmp_path: Path) -> None:
 
 def test_an_element_without_own_labels_keeps_the_teachers_energy() -> None:
     fractions = np.array([[2 / 3, 1 / 3], [0.0, 1.0], [0.8, 0.2]])
-    own = Statistics((1, 8), fractions, np.zeros(3), 3, 1.0)
+    own = EnergyStatistics((1, 8), fractions, np.zeros(3), 3, 1.0)
     truth = np.array([3.0, 7.0])
     own = replace(own, energies=own.fractions @ truth)
     found = shifted_references(References((1, 6, 8), (1.0, 2.0, 4.0)), own)
@@ -166,7 +164,7 @@ def test_the_paper_s_row_norm() -> None:
     assert torch.linalg.vector_norm(gradient[0, :n]).item() == pytest.approx(1)
 
 
-def test_freak_hessians_are_left_out_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_outlying_hessians_are_left_out_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = argon_samples(20, "rows:3")
     for i in (0, 3, 8):  # the last one is for validation
         hessian = samples[i].labels.hessian
@@ -177,8 +175,8 @@ def test_freak_hessians_are_left_out_counted_and_said(tmp_path: Path, capsys: py
     settings = replace(QUICK, max_hessian=1e4, steps=3, batch_size=14, products_per_step=3)
     for codec in ("compact", "exact"):
         labels = open_label_set(write_label_set(tmp_path / codec, samples, codec=codec))  # type: ignore[arg-type]
-        task = task_of(labels, settings)
-        assert task.freaks == {bytes.fromhex(samples[i].structure.id) for i in (0, 3)}
+        task = prepared(labels, settings)
+        assert task.statistics.outlier_ids == {bytes.fromhex(samples[i].structure.id) for i in (0, 3)}
     rows = {}
     for limit in (None, 1e4):
         fit(labels.path, tmp_path / str(limit), replace(settings, max_hessian=limit))
@@ -194,10 +192,12 @@ def test_the_hessian_s_weight_is_halved_near_the_teacher_s_error(
     samples = [with_own(s, error=2.0, seed=i) for i, s in enumerate(argon_samples(40))]
     labels = write_label_set(tmp_path / "labels", samples)
     settings = replace(QUICK, targets="reference", halve_hessian_within=0.05, learning_rate=1e-4)
-    task = task_of(open_label_set(labels), settings)
+    task = prepared(labels, settings)
     held = [s for s in samples if s.split == "val"]
     off = np.concatenate([(s.labels.forces - s.structure.ref_forces).ravel() for s in held])  # type: ignore[operator]
-    assert task.teacher_force_mae == pytest.approx(np.abs(off).mean(), rel=1e-5)
+    assert validation_of(task.labels, settings, task.statistics).teacher_force_mae == pytest.approx(
+        np.abs(off).mean(), rel=1e-5
+    )
     whole = fit(labels, tmp_path / "whole", settings, progress=False)
     weights = {row["step"]: row["hessian_weight"] for row in log(whole.run) if row["hessian_weight"]}
     assert weights == {"8": "0.3", "16": "0.15", "24": "0.15"}
@@ -236,16 +236,16 @@ def test_halving_without_reference_labels_is_said(
 def test_amsgrad_goes_on_with_the_same_bits(argon: Path, tmp_path: Path) -> None:
     """The optimizer's further slot is saved: another start from the middle ends at the same weights."""
     settings = replace(QUICK, amsgrad=True, steps=6)
-    task = task_of(open_label_set(argon), settings)
+    task = prepared(argon, settings)
     samples = list(in_order(open_label_set(argon), "train"))[:4]
     states = [new_state(student("painn-small", (18,)), settings) for _ in range(2)]
     gradients = eager_gradients("exact")
     for _ in range(2):
-        train_step(states[0], samples, task, settings, gradients, Ranks())
+        one_step(states[0], samples, task, settings, gradients, Ranks())
     fit_module.save_state(tmp_path / LAST, states[0])
-    fit_module.restore_state(tmp_path / LAST, states[1])
+    fit_module.restore_state(tmp_path / LAST, (tmp_path / LAST).read_bytes(), states[1], settings)
     for state in states:
-        train_step(state, samples, task, settings, gradients, Ranks())
+        one_step(state, samples, task, settings, gradients, Ranks())
     pairs = zip(states[0].parameters, states[1].parameters, strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert "max_exp_avg_sq" in next(iter(states[1].optimizer.state.values()))

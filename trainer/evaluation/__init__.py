@@ -1,6 +1,7 @@
 """Numbers about a student, no pictures.
 
 errors.py        errors on a split
+differences.py   energy differences of conformers, and their order
 vibrations.py    harmonic frequencies from Hessians
 dynamics.py      NVE and NVT: energy drift, and whether the atoms hold together
 simulation.py    ensembles, ramps, and a state to go on from

@@ -111,10 +111,12 @@ def nve(
     timestep_fs: float = 0.5,
     temperature_K: float = 300.0,
     seed: int = 0,
-    **more: Any,
+    sample_every: int = 10,
+    limits: Limits = Limits(),
 ) -> Trajectory:
-    """Velocity Verlet at constant energy; the atoms are left alone, a copy moves. More: see Motion."""
-    return run(atoms, calculator, Motion(steps, timestep_fs, temperature_K, seed=seed, **more))
+    """Velocity Verlet at constant energy; the atoms are left alone, a copy moves. See Motion; with a friction it is `run`."""
+    motion = Motion(steps, timestep_fs, temperature_K, sample_every=sample_every, seed=seed, limits=limits)
+    return run(atoms, calculator, motion)
 
 
 def run(
@@ -177,6 +179,39 @@ def first_momenta(atoms: Atoms, temperature_K: float, rng: np.random.Generator) 
     return momenta
 
 
+VELOCITIES = ("velocities", "velocity", "vel", "velo")  # arrays of a file, extended XYZ's by their usual names
+VELOCITY_UNITS = {
+    "A/fs": 1.0,
+    "A/ps": 1e-3,
+    "nm/ps": 1e-2,
+    "m/s": 1e-5,
+    "bohr/aut": units.Bohr / (units._aut * 1e15),
+}  # in A/fs
+
+
+def take_velocities(atoms: Atoms) -> str:
+    """Give atoms the velocities that their file has as an array, in A/fs, or in the unit that info["velocities_unit"] states,
+    without the motion of the whole, which changes nothing but the temperature; momenta that are there stay.
+
+    Returns what was done, in a sentence, empty where there are none. Raises InputError for another unit or shape.
+    """
+    name = next((name for name in VELOCITIES if name in atoms.arrays), None)
+    if atoms.has("momenta") or name is None:
+        return f"Momenta of the file are kept ({atoms.get_temperature():.0f} K)." if atoms.has("momenta") else ""
+    unit = atoms.info.get("velocities_unit", "A/fs")
+    if unit not in VELOCITY_UNITS:
+        raise InputError(f"The velocities of the file are in '{unit}'; {', '.join(VELOCITY_UNITS)} can be used.")
+    velocities = np.asarray(atoms.arrays.pop(name), np.float64)
+    if velocities.shape != (len(atoms), 3) or not np.isfinite(velocities).all():
+        raise InputError(f"'{name}' of the file is not three finite numbers for each atom; remove it, or mend it.")
+    atoms.set_velocities(velocities * VELOCITY_UNITS[unit] / units.fs)
+    drift = float(np.linalg.norm(atoms.get_momenta().sum(axis=0)) / atoms.get_masses().sum()) * units.fs
+    Stationary(atoms, preserve_temperature=False)
+    stated = "as the file states" if "velocities_unit" in atoms.info else "since no unit is stated (velocities_unit=)"
+    whole = f", without the motion of the whole ({drift:.2g} A/fs)" if drift > 1e-6 else ""
+    return f"Velocities '{name}' of the file are kept, in {unit} {stated}: {atoms.get_temperature():.0f} K{whole}."
+
+
 class Watch:
     """Looks at moving atoms: nearer to each other than they should be, or further than their bonds reach?"""
 
@@ -194,7 +229,7 @@ class Watch:
     def problem(self, atoms: Atoms, total: float, temperature: float, motion: Motion) -> str:
         """Why the structure is no longer whole; empty where it is."""
         if not (np.isfinite(atoms.positions).all() and np.isfinite(total)):
-            return "positions or energy are no finite numbers"
+            return "positions or energy are not finite"
         length = self.bonds.lengths(atoms.positions)
         far = length > self.longest
         if far.any():

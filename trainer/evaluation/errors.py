@@ -1,9 +1,9 @@
-"""How far a student is from its labels: energies, forces, stress and Hessian products, in all and by group."""
+"""How far a student is from its labels: energies and their differences, forces, stress and Hessian products, in all and by group."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +24,57 @@ from hdistill.data.support.progress import progress as progress_bar
 from ..choices import TargetKind
 from ..force_field.checkpoint import load_student
 from ..force_field.predict import Prediction, predict
-from ..inputs.batch import Batch, Targets, batch_of, has_reference, targets_of, with_products
+from ..inputs.batch import (
+    Batch,
+    Targets,
+    batch_of,
+    composition_of,
+    has_reference,
+    packed_by_atoms,
+    targets_of,
+    with_products,
+)
 from ..inputs.references import References
-
-ATOMS_AT_ONCE = 512
+from .differences import difference_errors
 
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """One row per structure, (S,): atoms; |dE|/n eV; sum of |dF| over components, eV/A; mean |dstress|, eV/A^3, NaN where none;
-    sums over all products of |d(v . H)|^2 and |v . H|^2, (eV/A^2)^2."""
+    """One row per structure, (S,): atoms; dE and the labelled E (above the references), eV; sum of |dF| over components, eV/A; mean
+    |dstress|, eV/A^3, NaN where none; sums over all products of |d(v . H)|^2 and |v . H|^2, (eV/A^2)^2."""
 
     group: tuple[str, ...]
+    composition: tuple[bytes, ...]
     n_atoms: NDArray[np.float64]
     energy: NDArray[np.float64]
+    label: NDArray[np.float64]
     forces: NDArray[np.float64]
     stress: NDArray[np.float64]
     product_error: NDArray[np.float64]
     product_norm: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class ErrorSummary:
+    """Mean errors, None where there is nothing to compare. Forces and stress over components; the Hessian's is
+    |H_s v - H_t v|_F / |H_t v|_F over all products; energy differences as differences.py has them."""
+
+    n_structures: int
+    n_atoms: int
+    energy_mae_mev_per_atom: float
+    force_mae_mev_per_angstrom: float
+    stress_mae_mev_per_angstrom3: float | None
+    hessian_relative_error: float | None
+    n_comparable: int
+    difference_mae_mev: float | None
+    rank_correlation: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 def evaluate_student(
-    run: Path,
+    run: Path | str,
     labels: Path | str,
     split: str = "test",
     device: str = "cpu",
@@ -60,7 +89,7 @@ def evaluate_student(
     element the student was not trained on, or without the labels that are asked for, are left out and counted. Raises InputError
     where nothing is left.
     """
-    student, label_set = load_student(run, device), open_labels(labels, cache)
+    student, label_set = load_student(Path(run), device), open_labels(labels, cache)
     samples = samples_of(label_set, split)
     kind: TargetKind = "teacher" if student.card.settings["targets"] == "teacher" else "reference"
     counts = {"n_unknown_elements": 0, "n_without_reference": 0}
@@ -89,7 +118,7 @@ def evaluate_student(
         "split": split,
         "targets": kind,
         **counts,
-        **summary(errors),
+        **summary(errors).as_json(),
         "by_group": by_group(errors),
     }
 
@@ -115,40 +144,49 @@ def errors_of(
 ) -> Iterator[Errors]:
     """Errors of the samples, a batch at a time; n_products caps the products of each structure, None takes all of them."""
     generator = np.random.default_rng(0)
-    for some in _packed(samples):
-        batch = batch_of([s.structure for s in some], cutoff, device)
+    for pack in packed_by_atoms(samples, lambda sample: sample.structure.n_atoms):
+        batch = batch_of([s.structure for s in pack], cutoff, device)
         if n_products is not None:
-            some = [with_products(sample, n_products, generator) for sample in some]
-        targets = targets_of(some, references, kind, device)
+            pack = [with_products(sample, n_products, generator) for sample in pack]
+        targets = targets_of(pack, references, kind, device)
         prediction = predict(model, batch, targets.directions, stress=True)
-        yield _errors(prediction, batch, targets, some)
+        yield _errors(prediction, batch, targets, pack)
 
 
 def joined(rows: Sequence[Errors]) -> Errors:
     """The rows of several batches as one."""
-    names = [name for name in Errors.__dataclass_fields__ if name != "group"]
-    arrays = {name: np.concatenate([getattr(row, name) for row in rows]) for name in names}
-    return Errors(group=tuple(g for row in rows for g in row.group), **arrays)
+    arrays = {name: np.concatenate([getattr(row, name) for row in rows]) for name in _ARRAYS}
+    return Errors(
+        group=tuple(group for row in rows for group in row.group),
+        composition=tuple(composition for row in rows for composition in row.composition),
+        **arrays,
+    )
 
 
-def summary(errors: Errors) -> dict[str, Any]:
-    """Mean errors. Forces and stress over components; the Hessian's is |H_s v - H_t v|_F / |H_t v|_F over all products."""
+def summary(errors: Errors) -> ErrorSummary:
+    """The mean errors of these structures."""
     norm = float(errors.product_norm.sum())
     has_stress = ~np.isnan(errors.stress)
-    return {
-        "n_structures": len(errors.n_atoms),
-        "n_atoms": int(errors.n_atoms.sum()),
-        "energy_mae_mev_per_atom": 1e3 * float(errors.energy.mean()),
-        "force_mae_mev_per_angstrom": 1e3 * float(errors.forces.sum() / (3 * errors.n_atoms.sum())),
-        "stress_mae_mev_per_angstrom3": 1e3 * float(errors.stress[has_stress].mean()) if has_stress.any() else None,
-        "hessian_relative_error": float(np.sqrt(errors.product_error.sum() / norm)) if norm > 0 else None,
-    }
+    between = difference_errors(errors.composition, errors.energy, errors.label)
+    return ErrorSummary(
+        n_structures=len(errors.n_atoms),
+        n_atoms=int(errors.n_atoms.sum()),
+        energy_mae_mev_per_atom=1e3 * float((np.abs(errors.energy) / errors.n_atoms).mean()),
+        force_mae_mev_per_angstrom=1e3 * float(errors.forces.sum() / (3 * errors.n_atoms.sum())),
+        stress_mae_mev_per_angstrom3=1e3 * float(errors.stress[has_stress].mean()) if has_stress.any() else None,
+        hessian_relative_error=float(np.sqrt(errors.product_error.sum() / norm)) if norm > 0 else None,
+        n_comparable=between.n_comparable,
+        difference_mae_mev=None if between.mae_ev is None else 1e3 * between.mae_ev,
+        rank_correlation=between.rank_correlation,
+    )
 
 
 def by_group(errors: Errors) -> dict[str, dict[str, Any]]:
     """The summary of each group (molecule or material)."""
     groups = np.array(errors.group)
-    return {str(group): summary(_taken(errors, np.flatnonzero(groups == group))) for group in np.unique(groups)}
+    return {
+        str(group): summary(_taken(errors, np.flatnonzero(groups == group))).as_json() for group in np.unique(groups)
+    }
 
 
 def _errors(prediction: Prediction, batch: Batch, targets: Targets, samples: Sequence[Sample]) -> Errors:
@@ -158,8 +196,10 @@ def _errors(prediction: Prediction, batch: Batch, targets: Targets, samples: Seq
     products = prediction.products.detach() * (targets.product_scale > 0)[:, :, None]
     return Errors(
         group=tuple(s.structure.group for s in samples),
+        composition=tuple(composition_of(s.structure) for s in samples),
         n_atoms=batch.n_atoms.cpu().double().numpy(),
-        energy=_numpy((prediction.energy.detach() - targets.energy).abs() / batch.n_atoms),
+        energy=_numpy(prediction.energy.detach() - targets.energy),
+        label=_numpy(targets.energy),
         forces=_per_structure((prediction.forces.detach() - targets.forces).abs().sum(1), owner, n),
         stress=_stress_errors(prediction.stress, targets),
         product_error=_per_structure((products - targets.products).square().sum((0, 2)), owner, n),
@@ -185,17 +225,11 @@ def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:
 
 
 def _taken(errors: Errors, which: NDArray[np.intp]) -> Errors:
-    names = [name for name in Errors.__dataclass_fields__ if name != "group"]
-    return Errors(group=tuple(errors.group[i] for i in which), **{name: getattr(errors, name)[which] for name in names})
+    return Errors(
+        group=tuple(errors.group[i] for i in which),
+        composition=tuple(errors.composition[i] for i in which),
+        **{name: getattr(errors, name)[which] for name in _ARRAYS},
+    )
 
 
-def _packed(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
-    """Samples in order, in batches of at most ATOMS_AT_ONCE atoms and at least one sample."""
-    pack: list[Sample] = []
-    for sample in samples:
-        if pack and sum(s.structure.n_atoms for s in pack) + sample.structure.n_atoms > ATOMS_AT_ONCE:
-            yield pack
-            pack = []
-        pack.append(sample)
-    if pack:
-        yield pack
+_ARRAYS = [name for name in Errors.__dataclass_fields__ if name not in ("group", "composition")]

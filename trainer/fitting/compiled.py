@@ -13,7 +13,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -25,9 +25,10 @@ from torch import nn
 
 from hdistill.data.errors import HDistillError
 from hdistill.data.sharing.cache import default_folder
+from hdistill.data.support.private import private_folder
 
 from ..inputs.batch import Batch, Targets
-from .loss import Parts
+from .loss import Terms
 from .settings import FitSettings
 from .step import Gradients
 
@@ -61,6 +62,10 @@ DIMENSIONS: dict[str, tuple[str | int, ...]] = {
     "node_features": ("A", "D"),
     "node_means": ("A", "D"),
     "node_scale": ("A",),
+    "atom_energy": ("A",),
+    "atom_energy_scale": ("A",),
+    "pair_weight": ("B", "B"),
+    "slope": ("B",),
 }
 
 
@@ -72,34 +77,42 @@ class CompiledGradients:
     """The gradients of step.py, compiled when the first batch comes and tried on it; has the signature of the eager ones.
 
     Where the student cannot be compiled, or not to the same numbers, that is said once and all goes on eagerly. A batch of a single
-    atom or less than two edges is computed eagerly: code for all sizes begins at 2. A part of the loss that no batch had before is
-    compiled in when it comes. seconds: CPU time spent on compiling and trying, so far; difference: what the trial found.
+    atom or less than two edges is computed eagerly: code for all sizes begins at 2. A term of the loss that no batch had before is
+    compiled in when it comes. aside: what compiling happens in, a context that for example stops a clock; it may be left by an
+    exception at any time. difference: what the trial found.
     """
 
-    def __init__(self, settings: FitSettings, eager: Gradients, say: Callable[[str], None] = print):
-        self.settings, self.eager, self.say = settings, eager, say
-        self.seconds, self.difference, self.eager_batches = 0.0, 0.0, 0
+    def __init__(
+        self,
+        settings: FitSettings,
+        eager: Gradients,
+        say: Callable[[str], None] = print,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ):
+        self.settings, self.eager, self.say, self.aside = settings, eager, say, aside
+        self.difference, self.eager_batches = 0.0, 0
         self._names: list[str] = []
         self._run: Compiled | None = None
         self._refused = False
 
     def __call__(
         self, model: nn.Module, batch: Batch, targets: Targets, factors: Mapping[str, float]
-    ) -> tuple[Parts, list[torch.Tensor]]:
+    ) -> tuple[Terms, list[torch.Tensor]]:
         fits = batch.numbers.shape[0] > 1 and batch.edge_index.shape[1] > 1
         if fits and not self._refused and not set(factors) <= set(self._names):
-            self._prepare(model, batch, targets, factors)
+            with self.aside():
+                self._prepare(model, batch, targets, factors)
         if not fits or self._run is None:
             self.eager_batches += 1
             return self.eager(model, batch, targets, factors)
-        return _called(self._run, self._names, self.settings.n_products, model, batch, targets, factors)
+        return _call(self._run, self._names, self.settings.n_products, model, batch, targets, factors)
 
     def _prepare(self, model: nn.Module, batch: Batch, targets: Targets, factors: Mapping[str, float]) -> None:
         """Compile, or say why not."""
-        began, cpu_began = time.monotonic(), time.process_time()
+        began = time.monotonic()
         names = [*self._names, *(name for name in factors if name not in self._names)]
         try:
-            trial = Trial(self.settings, self.eager, names, model, batch, targets, factors)
+            trial = Trial(self.settings, self.eager, names, model, batch, targets, factors, self.say)
             self._run, self.difference, verb = _checked(trial)
             self._names = names
             self.say(
@@ -107,17 +120,16 @@ class CompiledGradients:
                 f"it agrees with the eager one to {self.difference:.0e}."
             )
         except Exception as error:  # whatever a compiler may raise: the eager step is there
-            reason = str(error) if isinstance(error, NotCompiled) else f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, HDistillError) else f"{type(error).__name__}: {error}"
             self.say(
                 f"The training step could not be compiled ({' '.join(reason.split())[:300]}); training goes on without."
             )
             self._run, self._names, self._refused = None, [], True
-        self.seconds += time.process_time() - cpu_began
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What is compiled, the step of a model with these parts of the loss, and the batch it is tried on."""
+    """What is compiled, the step of a model with these terms of the loss, and the batch it is tried on."""
 
     settings: FitSettings
     eager: Gradients
@@ -126,9 +138,10 @@ class Trial:
     batch: Batch
     targets: Targets
     factors: Mapping[str, float]
+    say: Callable[[str], None]
 
 
-def _called(
+def _call(
     run: Compiled,
     names: Sequence[str],
     n_products: int,
@@ -136,13 +149,13 @@ def _called(
     batch: Batch,
     targets: Targets,
     factors: Mapping[str, float],
-) -> tuple[Parts, list[torch.Tensor]]:
-    """Compiled code for `names`, called like the eager gradients; parts without a factor have the factor 0."""
+) -> tuple[Terms, list[torch.Tensor]]:
+    """Compiled code for `names`, called like the eager gradients; terms without a factor have the factor 0."""
     weights = torch.tensor([factors.get(name, 0.0) for name in names], dtype=torch.float64)
     inputs = _inputs(model, *padded(batch, targets, n_products), weights.to(batch.positions.device))
     with torch.no_grad():
-        found = list(run(*inputs))
-    return {name: found[names.index(name)] for name in factors}, found[len(names) :]
+        outputs = list(run(*inputs))
+    return {name: outputs[names.index(name)] for name in factors}, outputs[len(names) :]
 
 
 def padded(batch: Batch, targets: Targets, n_products: int) -> tuple[Batch, Targets]:
@@ -155,15 +168,16 @@ def padded(batch: Batch, targets: Targets, n_products: int) -> tuple[Batch, Targ
 
 
 def _longer(plain: Batch | Targets, dimension: str, by: int) -> dict[str, torch.Tensor]:
-    """All of its tensors that have a dimension, with zeros at its end."""
-    found = {}
+    """All of its tensors that have a dimension, with zeros at its end, or ends."""
+    longer = {}
     for name, dimensions, tensor in _arrays(plain):
         if by > 0 and dimension in dimensions:
             zeros = tensor.new_zeros(
-                [by if d == dimension else n for d, n in zip(dimensions, tensor.shape, strict=True)]
+                [n + by if d == dimension else n for d, n in zip(dimensions, tensor.shape, strict=True)]
             )
-            found[name] = torch.cat((tensor, zeros), dim=dimensions.index(dimension))
-    return found
+            zeros[tuple(slice(n) for n in tensor.shape)] = tensor
+            longer[name] = zeros
+    return longer
 
 
 def _arrays(plain: Batch | Targets) -> list[tuple[str, tuple[str | int, ...], torch.Tensor]]:
@@ -176,18 +190,25 @@ def _checked(trial: Trial) -> tuple[Compiled, float, str]:
     """The compiled step, how far it is off, and what was done to have it. One from the cache that disagrees is made anew. Raises
     NotCompiled."""
     model, inputs = trial.model, (trial.batch, trial.targets, trial.factors)
-    file = _folder() / f"{_key(trial)}.step"
+    folder = _folder()
+    file = folder / f"{_key(trial)}.step"
     exact = trial.eager(deepcopy(model).to(torch.float64), *inputs)
     own = _difference(trial.eager(model, *inputs), exact, trial.factors)
     allowed = max(TOLERANCE, 3 * own) if next(model.parameters()).dtype == torch.float32 else TOLERANCE_64
-    with _locked(file.with_suffix(".lock")):  # of several processes one compiles, the others find it
+    # Of several processes one compiles, the others load it.
+    with _kernels_in(folder / "kernels"), _locked(file.with_suffix(".lock")):
         run = _load(file)
         for verb in ("Loaded", "Compiled"):
             if verb == "Compiled":
+                trial.say(
+                    f"Compiling the training step of {trial.settings.student} ({', '.join(trial.names)}): one to three minutes, "
+                    "once; the next fit loads it. Ctrl-C stops."
+                )
                 run = _build(trial, file)
             if run is not None:
-                found = _called(run, trial.names, trial.settings.n_products, model, *inputs)
-                difference = _difference(found, exact, trial.factors)
+                difference = _difference(
+                    _call(run, trial.names, trial.settings.n_products, model, *inputs), exact, trial.factors
+                )
                 if difference <= allowed:
                     return run, difference, verb
         file.unlink(missing_ok=True)
@@ -195,16 +216,16 @@ def _checked(trial: Trial) -> tuple[Compiled, float, str]:
 
 
 def _difference(
-    found: tuple[Parts, list[torch.Tensor]], exact: tuple[Parts, list[torch.Tensor]], factors: Mapping[str, float]
+    computed: tuple[Terms, list[torch.Tensor]], exact: tuple[Terms, list[torch.Tensor]], factors: Mapping[str, float]
 ) -> float:
     """The largest relative difference: of the loss, of the gradient of all parameters, and of a thousandth of that of each one
     (single ones may be small differences of large numbers). No number is infinitely far off."""
-    (parts, grads), (true_parts, true_grads) = found, exact
+    (terms, grads), (true_terms, true_grads) = computed, exact
     off = torch.stack([torch.linalg.vector_norm(a - b) for a, b in zip(grads, true_grads, strict=True)])
     sizes = torch.stack([torch.linalg.vector_norm(b) for b in true_grads])
     size = torch.linalg.vector_norm(sizes)
-    loss = sum(factor * abs(float(true_parts[name])) for name, factor in factors.items())
-    off_loss = sum(factor * abs(float(parts[name]) - float(true_parts[name])) for name, factor in factors.items())
+    loss = sum(factor * abs(float(true_terms[name])) for name, factor in factors.items())
+    off_loss = sum(factor * abs(float(terms[name]) - float(true_terms[name])) for name, factor in factors.items())
     ratios = (off_loss / loss if loss else off_loss, off.norm() / size, (off / (sizes + 1e-6 * size)).max() / 1000)
     return max(x if x == x else float("inf") for x in map(float, ratios))
 
@@ -221,6 +242,7 @@ def _build(trial: Trial, file: Path) -> Compiled:
     _check_sizes(shapes)
     temporary = file.with_suffix(f".{os.getpid()}")
     artifact.save(path=str(temporary), format="binary")
+    temporary.chmod(0o600)
     temporary.replace(file)
     return artifact
 
@@ -264,14 +286,14 @@ def _traced(trial: Trial) -> tuple[torch.fx.GraphModule, list[Any], Any]:
     inputs = [fake(t, t.shape) for t in (*tensors.values(), weights)] + [fake(t, d) for t, d in flat]
 
     def whole(*given: torch.Tensor) -> list[torch.Tensor]:
-        mine, weights, rest = given[: len(tensors)], given[len(tensors)], iter(given[len(tensors) + 1 :])
+        values, weights, rest = given[: len(tensors)], given[len(tensors)], iter(given[len(tensors) + 1 :])
         state = {
             f"student.{name}": t.detach().requires_grad_() if isinstance(real, nn.Parameter) else t
-            for (name, real), t in zip(tensors.items(), mine, strict=True)
+            for (name, real), t in zip(tensors.items(), values, strict=True)
         }
         pieces = [kind(**{f.name: next(rest) for f in fields(kind)}) for kind in (Batch, Targets)]
-        found: list[torch.Tensor] = torch.func.functional_call(step, state, (*pieces, weights), tie_weights=True)
-        return found
+        outputs: list[torch.Tensor] = torch.func.functional_call(step, state, (*pieces, weights), tie_weights=True)
+        return outputs
 
     with mode:
         graph = make_fx(whole, tracing_mode="symbolic")(*inputs)
@@ -288,8 +310,8 @@ class _Step(nn.Module):
 
     def forward(self, batch: Batch, targets: Targets, weights: torch.Tensor) -> list[torch.Tensor]:
         factors: dict[str, Any] = dict(zip(self.names, weights.unbind(), strict=True))
-        parts, grads = self.gradients(self.student, batch, targets, factors)
-        return [parts[name] for name in self.names] + grads
+        terms, grads = self.gradients(self.student, batch, targets, factors)
+        return [terms[name] for name in self.names] + grads
 
 
 def _simplified(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
@@ -306,8 +328,8 @@ def _simplified(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
 
 def _check_sizes(shapes: Any) -> None:
     if shapes.guards:
-        found = ", ".join(str(guard.expr) for guard in shapes.guards[:3])
-        raise NotCompiled(f"the student's operations depend on the sizes of the batch: {found}")
+        guards = ", ".join(str(guard.expr) for guard in shapes.guards[:3])
+        raise NotCompiled(f"the student's operations depend on the sizes of the batch: {guards}")
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -319,12 +341,24 @@ def _inputs(model: nn.Module, batch: Batch, targets: Targets, weights: torch.Ten
 
 
 def _folder() -> Path:
-    """Where compiled steps are kept, and what torch's compiler keeps beside them, unless $TORCHINDUCTOR_CACHE_DIR names a place."""
+    """Where compiled steps are kept. They are pickles, and loading one runs what is in it. Raises InputError where others may
+    write to it."""
     shards = default_folder()
-    folder = shards / "compiled" if "HDISTILL_CACHE" in os.environ else shards.with_name("compiled")
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "kernels"))
-    return folder
+    return private_folder(shards / "compiled" if "HDISTILL_CACHE" in os.environ else shards.with_name("compiled"))
+
+
+@contextmanager
+def _kernels_in(folder: Path) -> Iterator[None]:
+    """Where torch's compiler keeps its kernels meanwhile, unless $TORCHINDUCTOR_CACHE_DIR names a place."""
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 def _key(trial: Trial) -> str:
@@ -364,7 +398,7 @@ def _constants(module: nn.Module) -> list[tuple[str, str]]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Held by one process at a time; let go when its holder dies."""
+    """Hold it, one process at a time; it is let go when its holder dies."""
     import fcntl
 
     with path.open("w") as file:

@@ -21,17 +21,17 @@ from hdistill.data.errors import InputError
 
 from ..force_field.predict import call_once
 from ..inputs.batch import Batch, Targets
-from .loss import Parts, weighted
+from .loss import Terms
 from .settings import FitSettings
-from .step import Gradients, sums_of
+from .step import Gradients, differentiated, sums_of
 
-READ_AT = {"node": "readout", "embedding": "embedding"}  # the part of a student that is listened to
+READ_AT = {"node": "readout", "embedding": "embedding"}  # the module of a student whose features are read
 
 
 def feature_maps(model: nn.Module, settings: FitSettings, elements: Sequence[int], width: int) -> nn.ModuleDict:
     """The linear maps from a student's features to a teacher's of that width, weights drawn from the seed alone.
 
-    Raises InputError for a student that has no `readout` or `embedding` to listen to.
+    Raises InputError for a student that has no `readout` or `embedding` to read.
     """
     weights = {"node": settings.node_weight, "embedding": settings.embedding_weight}
     maps = nn.ModuleDict()
@@ -44,65 +44,64 @@ def feature_maps(model: nn.Module, settings: FitSettings, elements: Sequence[int
 
 
 def _width_of(model: nn.Module, term: str, elements: Sequence[int], student: str) -> int:
-    """How many features of an atom a student has there, found by calling it once."""
-    with _heard(model, [term], student) as heard:
+    """How many features of an atom a student has there, by calling it once."""
+    with _read_features(model, [term], student) as read:
         call_once(model, elements[0])
-    features = heard.get(term)
+    features = read.get(term)
     if features is None or features.dim() != 2 or len(features) != 3:
-        raise _deaf(term, student)
+        raise _unreadable(term, student)
     return features.shape[1]
 
 
 def feature_gradients(maps: nn.ModuleDict, settings: FitSettings) -> Gradients:
     """As eager_gradients, with the terms of the features, and with the gradients by the maps behind those by the student.
 
-    Hooks hear the features, which no traced step would call: there is no compiled kind.
+    Hooks read the features, which no traced step would call: there is no compiled kind.
     """
 
     def gradients(
         model: nn.Module, batch: Batch, targets: Targets, factors: Mapping[str, float]
-    ) -> tuple[Parts, list[torch.Tensor]]:
-        with _heard(model, list(maps), settings.student) as heard:
-            parts = sums_of(model, batch, targets, factors, settings.product_method, settings.hessian_norm)
+    ) -> tuple[Terms, list[torch.Tensor]]:
+        with _read_features(model, list(maps), settings.student) as read:
+            terms = sums_of(model, batch, targets, factors, settings.product_method, settings.hessian_norm)
         wanted = {"node": targets.node_features, "embedding": targets.node_means}
         for term, linear in maps.items():
-            residuals = linear(heard[term]).to(wanted[term].dtype) - wanted[term]
-            parts[term] = (residuals.square().mean(1) * targets.node_scale).sum()
-        parameters = [*model.parameters(), *maps.parameters()]
-        found = torch.autograd.grad(weighted(parts, factors), parameters, allow_unused=True)
-        zeros = (torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True))
-        return {name: part.detach() for name, part in parts.items()}, list(zeros)
+            residuals = linear(read[term]).to(wanted[term].dtype) - wanted[term]
+            terms[term] = (residuals.square().mean(1) * targets.node_scale).sum()
+        return differentiated(terms, factors, [*model.parameters(), *maps.parameters()])
 
     return gradients
 
 
 @contextmanager
-def _heard(model: nn.Module, terms: Sequence[str], student: str) -> Iterator[dict[str, torch.Tensor]]:
-    """What the named parts of a student say in its first call: the input of the readout, the output of the embedding."""
-    heard: dict[str, torch.Tensor] = {}
+def _read_features(model: nn.Module, terms: Sequence[str], student: str) -> Iterator[dict[str, torch.Tensor]]:
+    """The features of a student in its first call, by term: the input of its readout, the output of its embedding."""
+    read: dict[str, torch.Tensor] = {}
 
-    def before(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        heard.setdefault("node", given[0])
+    def before_readout(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        read.setdefault("node", inputs[0])
 
-    def after(module: nn.Module, given: tuple[torch.Tensor, ...], said: torch.Tensor) -> None:
-        heard.setdefault("embedding", said)
+    def after_embedding(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        read.setdefault("embedding", output)
 
     hooks = []
     try:
         for term in terms:
-            part = getattr(model, READ_AT[term], None)
-            if not isinstance(part, nn.Module):
-                raise _deaf(term, student)
+            module = getattr(model, READ_AT[term], None)
+            if not isinstance(module, nn.Module):
+                raise _unreadable(term, student)
             hooks.append(
-                part.register_forward_pre_hook(before) if term == "node" else part.register_forward_hook(after)
+                module.register_forward_pre_hook(before_readout)
+                if term == "node"
+                else module.register_forward_hook(after_embedding)
             )
-        yield heard
+        yield read
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _deaf(term: str, student: str) -> InputError:
+def _unreadable(term: str, student: str) -> InputError:
     return InputError(
         f"The student '{student}' has no `{READ_AT[term]}` with one row of features for every atom, which {term}_weight reads; "
         f"leave {term}_weight 0, or take one of our own students."

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +14,37 @@ from torch import nn
 
 from hdistill.data.errors import HDistillError, InputError
 from hdistill.data.labelsets.label_set import LabelSet
-from hdistill.data.labelsets.stream import shuffled
 from hdistill.data.sharing.cache import ShardCache
-from hdistill.data.sharing.push_pull import open_labels, remarks as remarks_on
-from hdistill.data.support.progress import progress as progress_bar
 from hdistill.data.support.typed import as_json
 
-from ..evaluation.errors import errors_of, joined, summary
 from ..force_field.checkpoint import LAST, STUDENT, StudentCard, device_named, save_student
 from ..force_field.domain import fit_domain, load_domain
-from ..inputs.neighbours import nearest_pairs
 from ..students.build import build
 from ..students.registry import size_of
 from ..students.repulsion import WithRepulsion
-from .allocator import keep_freed_memory
+from .data import TrainingData
 from .feature_loss import feature_gradients, feature_maps
-from .interrupt import deferred_interrupt
+from .interrupt import Interrupt, deferred_interrupt
 from .loggers import check_loggers, open_loggers
-from .ranks import Ranks, all_ranks
-from .run_folder import begun, claim, open_log
+from .process_settings import TrainingClock, freed_memory_kept, tf32_allowed
+from .ranks import Ranks, all_ranks, labels_of_all
+from .report import Reporter, remarks_on, say
+from .rows import StepRow, ValidationRow, columns
+from .run_folder import begun, claim, locked, open_log
 from .settings import FitSettings
-from .state import TrainState, finished, new_state, restore_state, save_state
+from .state import TrainState, end_early, finished, new_state, restore_state, save_state
+from .statistics import Statistics, keep_statistics, statistics_for
 from .step import Gradients, eager_gradients, train_step
-from .task import Task, task_of
+from .validation import NOTHING_TO_VALIDATE, Validation, validation_of
 
 LOG_EVERY = 10  # steps
 SAVE_EVERY_S = 60.0
-NEAREST_OF = 10_000  # training structures, in which the shortest distances are looked for
-VALIDATION_PRODUCTS = 1  # of each structure, always the same ones
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """Where a fit ended. seconds: CPU time of its training steps; validation: errors of the student that was kept, empty where
-    the validation split is, and on all ranks but the first."""
+    """Where a fit ended. seconds: CPU time of its training steps; n_val and validation, errors of the student that was kept: none
+    where the validation split is empty, and on all ranks but the first."""
 
     run: Path
     steps: int
@@ -61,205 +56,214 @@ class FitResult:
     validation: dict[str, Any]
 
 
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a fit works with, all of it constant but the state."""
+
+    out: Path
+    settings: FitSettings
+    ranks: Ranks
+    labels: LabelSet
+    statistics: Statistics
+    validation: Validation
+    state: TrainState
+    reporter: Reporter
+
+
 def fit(
     labels: Path | str,
-    out: Path,
+    out: Path | str,
     settings: FitSettings,
     progress: bool = True,
     cache: ShardCache | None = None,
     loggers: Sequence[str] = (),
+    finish_in: int | float | None = None,
 ) -> FitResult:
     """Fit a student to the training split of a label set; the best by validation is kept in the folder `out`.
 
     labels: a folder or an address (s3://, gs://, hf://, http(s)://), whose shards are read through the cache; loggers: where
-    the rows of log.csv go, too (see loggers.py).
+    the rows of log.csv go, too (see loggers.py); finish_in: end in so many steps (a whole number) or CPU seconds (a float) from
+    where the fit stands, with the learning rate brought down.
 
     The same call on the same folder goes on where it stopped (Ctrl-C, kill) and on a CPU gives the same losses, bit for bit;
     with more steps it goes on from its end. Raises LabelSetError, PlanMismatch, InputError; KeyboardInterrupt once all is saved.
     """
     check_loggers(loggers)
-    with all_ranks(settings.device) as ranks:
-        return _fit(open_labels(labels, cache), out, settings, progress and ranks.first, ranks, loggers)
+    with all_ranks(settings.device) as ranks, freed_memory_kept(), tf32_allowed(settings.tf32):
+        run = _prepared(labels, Path(out), settings, ranks, cache, progress)
+        with _claimed(run, finish_in), deferred_interrupt() as interrupt:
+            _train(run, interrupt, loggers)
+            if ranks.first:
+                _fit_domain(run)
+        _check_end(run)
+        return _result(run)
 
 
 def resume(
-    run: Path,
+    run: Path | str,
     labels: Path | str | None = None,
     progress: bool = True,
     cache: ShardCache | None = None,
     loggers: Sequence[str] = (),
+    finish_in: int | float | None = None,
     **changes: int | float | str,
 ) -> FitResult:
     """Go on with a fit where it stopped, with the settings it was begun with.
 
-    labels: where its label set is now, if it was moved; changes: steps, max_seconds or device, where others are wanted now.
-    Raises InputError where no fit was begun in the folder.
+    labels: where its label set is now, if it was moved; finish_in: see fit; changes: steps, max_seconds, max_edges or device,
+    where others are wanted now. Raises InputError where no fit was begun in the folder.
     """
-    place, settings = begun(run)
-    found = place if labels is None else labels
-    return fit(found, run, replace(settings, **changes), progress, cache, loggers)  # type: ignore[arg-type]
+    place, settings = begun(Path(run))
+    settings = replace(settings, **changes)  # type: ignore[arg-type]
+    return fit(place if labels is None else labels, run, settings, progress, cache, loggers, finish_in)
 
 
-def _fit(
-    label_set: LabelSet, out: Path, settings: FitSettings, progress: bool, ranks: Ranks, loggers: Sequence[str]
-) -> FitResult:
+def _prepared(
+    labels: Path | str, out: Path, settings: FitSettings, ranks: Ranks, cache: ShardCache | None, progress: bool
+) -> Run:
+    """Everything a fit needs, before anything is written."""
     if settings.batch_size < ranks.count:
         raise InputError(
             f"batch_size was {settings.batch_size} for {ranks.count} ranks; each rank needs one structure a step at least."
         )
-    task = task_of(label_set, settings)
-    state = _fresh_state(task, settings, ranks)
-    if ranks.first:
-        claim(out, settings, label_set)
-    ranks.wait()
-    if (out / LAST).exists():
-        restore_state(out / LAST, state)
-    for remark in _remarks(task, settings) if progress else ():
-        print(remark, file=sys.stderr)
-    keep_freed_memory()
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
-    gradients = _gradients(state, settings, progress)
-    saved_at = time.monotonic()
-    with (
-        deferred_interrupt() as stop_asked,
-        open_log(out if ranks.first else None, state.step) as log_csv,
-        open_loggers(loggers if ranks.first else (), out, settings, state.step) as log_elsewhere,
-        progress_bar(*_extent(settings), "fit", progress, done=_done(state, settings)) as bar,
-    ):
-        samples = shuffled(label_set, "train", settings.seed, state.step * settings.batch_size, task.cache)
-        stopped = False
-        while not finished(state, settings) and not stopped:
-            done, began = _done(state, settings), _training_seconds(gradients)
-            some = list(islice(samples, settings.batch_size))
-            row = train_step(state, some, task, settings, gradients, ranks)
-            seconds, stopping = ranks.mean(_training_seconds(gradients) - began, float(stop_asked()))
-            state.seconds, stopped = state.seconds + seconds, stopping > 0
-            last = finished(state, settings)
-            validate = last or state.step % settings.validate_every == 0
-            if ranks.first and validate:
-                row |= _validate_and_keep(out, state, task, settings, ranks.device)
-            if validate:
-                _halve_hessian(state, row, task, settings, ranks)
-            if ranks.first and (validate or state.step % LOG_EVERY == 0):
-                log_csv({"step": state.step, "cpu_seconds": f"{state.seconds:.2f}"} | row)
-                log_elsewhere({"step": state.step, "cpu_seconds": state.seconds} | row)
-            if ranks.first and (last or stopped or time.monotonic() - saved_at > SAVE_EVERY_S):
-                save_state(out / LAST, state)
-                saved_at = time.monotonic()
-            bar.advance(_done(state, settings) - done, **_shown(row, state))
-    ranks.wait()
-    if not finished(state, settings):
-        raise KeyboardInterrupt(
-            f"stopped at step {state.step} of {settings.steps}; the same command goes on from there"
-        )
-    if ranks.first and not (out / STUDENT).exists():
-        raise HDistillError(
-            f"{out} has no student: at no validation were its errors finite numbers. A learning rate below "
-            f"{settings.learning_rate} or clip below {settings.clip} may help, in another -o folder."
-        )
-    if ranks.first and load_domain(out) is None:
-        fit_domain(out, label_set, ranks.device)
-    return _result(out, state, task)
+    label_set = labels_of_all(labels, cache, ranks)
+    statistics = statistics_for(label_set, settings, out, ranks)
+    validation = validation_of(label_set, settings, statistics) if ranks.first else NOTHING_TO_VALIDATE
+    state = _fresh_state(statistics, settings, ranks)
+    return Run(
+        out, settings, ranks, label_set, statistics, validation, state, Reporter(progress and ranks.first, settings)
+    )
 
 
-def _fresh_state(task: Task, settings: FitSettings, ranks: Ranks) -> TrainState:
+def _fresh_state(statistics: Statistics, settings: FitSettings, ranks: Ranks) -> TrainState:
+    """A student with weights drawn from the seed, before its first step."""
     device, dtype = device_named(ranks.device), getattr(torch, settings.dtype)
-    model = build(size_of(settings.student, settings.repulsion), task.references.elements, task.scale, settings.seed)
-    if isinstance(model, WithRepulsion):
-        some = islice(shuffled(task.labels, "train", 0, cache=task.cache), min(task.n_train, NEAREST_OF))
-        nearest = nearest_pairs((sample.structure for sample in some), task.cutoff, task.edges)
-        model.begin_below(torch.from_numpy(nearest))
+    size = size_of(settings.student, settings.repulsion)
+    model = build(size, statistics.elements, statistics.scale, settings.seed)
+    if isinstance(model, WithRepulsion) and statistics.nearest is not None:
+        model.begin_below(torch.from_numpy(statistics.nearest))
     model, maps = model.to(device, dtype), None
-    if task.features is not None:
-        maps = feature_maps(model, settings, task.references.elements, task.features.width)
+    if statistics.features is not None:
+        maps = feature_maps(model, settings, statistics.elements, statistics.features.width)
     return new_state(model, settings, maps)
 
 
-def _gradients(state: TrainState, settings: FitSettings, progress: bool) -> Gradients:
+@contextmanager
+def _claimed(run: Run, finish_in: int | float | None) -> Iterator[None]:
+    """The run's folder held by this fit alone, with what it holds of an earlier start restored on all ranks."""
+    with ExitStack() as stack:
+
+        def claimed() -> bytes:
+            stack.enter_context(locked(run.out))
+            claim(run.out, run.settings, run.labels)
+            keep_statistics(run.statistics, run.labels, run.settings, run.out)
+            return (run.out / LAST).read_bytes() if (run.out / LAST).exists() else b""
+
+        saved = run.ranks.from_first(claimed)
+        if saved:
+            restore_state(run.out / LAST, saved, run.state, run.settings)
+        if finish_in is not None:
+            end_early(run.state, run.settings, finish_in)
+        yield
+
+
+def _train(run: Run, interrupt: Interrupt, loggers: Sequence[str]) -> None:
+    """Steps until the fit is finished or an end is asked for; validated, logged and saved on the way."""
+    state, settings, ranks = run.state, run.settings, run.ranks
+    if finished(state, settings):
+        return
+    clock, data = TrainingClock(), TrainingData(run.labels, run.statistics, settings, ranks)
+    gradients = _gradients(run, clock, interrupt)
+    with _open_logs(run, loggers) as log, run.reporter.bar(state) as show, closing(data.steps(state.step)) as steps:
+        if ranks.first:
+            run.reporter.remarks(remarks_on(run.labels, run.statistics, run.validation, settings))
+        saved_at = time.monotonic()
+        for inputs in steps:
+            row = train_step(state, inputs, settings, gradients, ranks)
+            stopped = _advance(state, clock, interrupt, ranks)
+            with clock.paused():
+                last = finished(state, settings)
+                validation = _validate(run) if last or state.step % settings.validate_every == 0 else None
+                log(row, validation)
+                if ranks.first and (last or stopped or time.monotonic() - saved_at > SAVE_EVERY_S):
+                    save_state(run.out / LAST, state)
+                    saved_at = time.monotonic()
+                show(row)
+            if last or stopped:
+                break
+
+
+def _gradients(run: Run, clock: TrainingClock, interrupt: Interrupt) -> Gradients:
+    """How the gradients of a step are computed."""
+    settings, maps = run.settings, run.state.maps
     if settings.uses_features:
-        assert isinstance(state.maps, nn.ModuleDict)
-        return feature_gradients(state.maps, settings)
+        assert isinstance(maps, nn.ModuleDict)
+        return feature_gradients(maps, settings)
     eager = eager_gradients(settings.product_method, settings.hessian_norm)
     if not settings.compile:
         return eager
     from .compiled import CompiledGradients
 
-    return CompiledGradients(settings, eager, lambda text: print(text, file=sys.stderr) if progress else None)
+    @contextmanager
+    def aside() -> Iterator[None]:
+        with clock.paused(), interrupt.at_once():
+            yield
+
+    return CompiledGradients(settings, eager, say if run.ranks.first else lambda text: None, aside)
 
 
-def _training_seconds(gradients: Gradients) -> float:
-    """CPU time of this process but for what a compiler took of it."""
-    return time.process_time() - getattr(gradients, "seconds", 0.0)
+def _advance(state: TrainState, clock: TrainingClock, interrupt: Interrupt, ranks: Ranks) -> bool:
+    """Count the CPU time of a step; returns whether any rank was asked to stop."""
+    seconds, asked = ranks.mean(clock.lap(), float(interrupt.asked))
+    state.seconds += seconds
+    return asked > 0
 
 
-def _remarks(task: Task, settings: FitSettings) -> list[str]:
-    """What a user should know before waiting for a fit."""
-    remarks = remarks_on(task.labels)
-    if settings.hessian_weight > 0 and not task.has_products:
-        remarks.append(f"{task.labels.name} has no Hessian products: fitting energies and forces only.")
-    if task.freaks:
-        remarks.append(
-            f"{len(task.freaks)} of {task.n_train} training structures have a Hessian element above {settings.max_hessian} eV/A^2: "
-            "their Hessian is left out, their energies and forces are not."
-        )
-    if settings.targets == "mix":
-        remarks.append(
-            f"{task.n_own} of {task.n_train} training structures have labels of their own, which weigh "
-            f"{settings.reference_share:g}; the energies of the student are on their scale, not the teacher's."
-        )
-    if settings.halve_hessian_within is not None and task.teacher_force_mae is None:
-        remarks.append(
-            "The Hessian's weight will not be halved: that needs targets 'reference' or 'mix' and validation structures that have "
-            "labels of their own."
-        )
-    if settings.compile and settings.uses_features:
-        remarks.append("Node features and embeddings are read in eager steps only: compile is left out.")
-    if task.underdetermined:
-        remarks.append(
-            "The compositions of the training split do not tell the reference energies of all elements apart: "
-            "forces are not touched, but energies of other compositions will be far off."
-        )
-    return remarks
+@contextmanager
+def _open_logs(run: Run, loggers: Sequence[str]) -> Iterator[Callable[[StepRow, ValidationRow | None], None]]:
+    """A function that logs every LOG_EVERY-th step and those that were validated."""
+    state, first = run.state, run.ranks.first
+    with (
+        open_log(run.out if first else None, state.step) as log_csv,
+        open_loggers(loggers if first else (), run.out, run.settings, state.step) as log_elsewhere,
+    ):
+
+        def log(row: StepRow, validation: ValidationRow | None) -> None:
+            if first and (validation is not None or state.step % LOG_EVERY == 0):
+                named = columns(state.step, state.seconds, row, validation)
+                log_csv(named)
+                log_elsewhere(named)
+
+        yield log
 
 
-def _validate_and_keep(out: Path, state: TrainState, task: Task, settings: FitSettings, device: str) -> dict[str, Any]:
-    """Errors of the averaged student on the validation structures; it is kept where it is the best so far, or where there is
-    nothing to tell, and never with weights or errors that are no numbers. The score is force MAE + energy MAE per atom, in meV and A."""
-    model = state.average.module
-    found: dict[str, Any] = {}
-    if task.validation:
-        rows = errors_of(model, task.cutoff, task.references, task.validation, task.judged, VALIDATION_PRODUCTS, device)
-        found = summary(joined(list(rows)))
-    score = sum(found.get(name, 0.0) for name in ("force_mae_mev_per_angstrom", "energy_mae_mev_per_atom"))
-    finite = all(bool(torch.isfinite(p).all()) for p in model.parameters())
-    if finite and (score < state.best_score or not found):
-        state.best_step, state.best_score, state.best = state.step, score, found
-        save_student(out, _card(state, task, settings), model)
-    return {f"val_{name}": value for name, value in found.items()}
-
-
-def _halve_hessian(state: TrainState, row: dict[str, Any], task: Task, settings: FitSettings, ranks: Ranks) -> None:
-    """Halve the weight of the Hessian term, once, where the student's forces are about as good as the teacher's (section 4 of
-    Amin et al.): what it could still learn is wrong from there on. All ranks hear of it from the first, which validates."""
-    row["hessian_weight"] = settings.hessian_weight * state.hessian_factor
-    if task.teacher_force_mae is None or settings.halve_hessian_within is None or state.hessian_factor < 1:
-        return
-    allowed = 1e3 * task.teacher_force_mae * (1 + settings.halve_hessian_within)
-    near = ranks.first and row["val_force_mae_mev_per_angstrom"] <= allowed
-    (said,) = ranks.mean(float(near))
-    if said > 0:
+def _validate(run: Run) -> ValidationRow | None:
+    """Errors of the averaged student on the first rank, which keeps it where it is the best so far, or where there is nothing to
+    compare, and never with weights or errors that are not finite. Where the student is as good as its teacher the Hessian's
+    weight is halved, once, on all ranks."""
+    state, settings, ranks = run.state, run.settings, run.ranks
+    row, near = None, False
+    if ranks.first:
+        row = run.validation.row(state.average.module, ranks.device)
+        near = run.validation.near_teacher(row, settings.halve_hessian_within)
+        if row.finite and (row.errors is None or row.score < state.best_score):
+            best = {} if row.errors is None else row.errors.as_json()
+            state.best_step, state.best_score, state.best = state.step, row.score, best
+            save_student(run.out, _card(run), state.average.module)
+    if settings.halve_hessian_within is not None and state.hessian_factor == 1 and ranks.mean(float(near))[0] > 0:
         state.hessian_factor = 0.5
+    return row
 
 
-def _card(state: TrainState, task: Task, settings: FitSettings) -> StudentCard:
-    manifest = task.labels.manifest
+def _card(run: Run) -> StudentCard:
+    state, settings, manifest = run.state, run.settings, run.labels.manifest
     return StudentCard(
         student=settings.student,
         size=size_of(settings.student, settings.repulsion),
-        references=task.references,
-        scale=task.scale,
+        references=run.statistics.references,
+        scale=run.statistics.scale,
         settings=settings.as_json(),
-        label_set=task.labels.digest,
+        label_set=run.labels.digest,
         teacher=as_json(manifest.teacher),
         licenses=as_json(manifest.licenses),
         step=state.step,
@@ -267,34 +271,36 @@ def _card(state: TrainState, task: Task, settings: FitSettings) -> StudentCard:
     )
 
 
-def _extent(settings: FitSettings) -> tuple[int, str]:
-    """How long the fit is, for the progress bar: in CPU seconds where those are limited, else in steps."""
-    if settings.max_seconds is not None:
-        return math.ceil(settings.max_seconds), "CPU s"
-    return settings.steps, "steps"
+def _fit_domain(run: Run) -> None:
+    """The domain of the student that was kept, of a fit that was stopped, too; unless it is there."""
+    if (run.out / STUDENT).exists() and load_domain(run.out) is None:
+        fit_domain(run.out, run.labels, run.ranks.device, run.reporter.enabled)
 
 
-def _done(state: TrainState, settings: FitSettings) -> int:
-    return state.step if settings.max_seconds is None else int(state.seconds)
+def _check_end(run: Run) -> None:
+    """Raise where a fit did not come to its end, or to no student."""
+    run.ranks.wait()
+    state, settings = run.state, run.settings
+    if not finished(state, settings):
+        raise KeyboardInterrupt(
+            f"stopped at step {state.step} of {settings.steps}; the same command goes on from there"
+        )
+    if run.ranks.first and not (run.out / STUDENT).exists():
+        raise HDistillError(
+            f"{run.out} has no student: at no validation were its errors finite numbers. A learning rate below "
+            f"{settings.learning_rate} or clip below {settings.clip} may help, in another -o folder."
+        )
 
 
-def _shown(row: dict[str, Any], state: TrainState) -> dict[str, float]:
-    """What the progress bar shows: the parts of the loss, and the best validation so far."""
-    names = ("energy", "forces", "stress", "hessian", "node", "embedding")
-    shown: dict[str, float] = {name: row[name] for name in names if name in row}
-    if state.best:
-        shown["best val meV/A"] = state.best["force_mae_mev_per_angstrom"]
-    return shown
-
-
-def _result(out: Path, state: TrainState, task: Task) -> FitResult:
+def _result(run: Run) -> FitResult:
+    state = run.state
     return FitResult(
-        run=out,
+        run=run.out,
         steps=state.step,
         seconds=state.seconds,
         best_step=state.best_step,
         n_parameters=sum(p.numel() for p in state.model.parameters()),
-        n_train=task.n_train,
-        n_val=len(task.validation),
+        n_train=run.statistics.n_train,
+        n_val=len(run.validation.samples),
         validation=dict(state.best),
     )

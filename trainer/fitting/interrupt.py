@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
-@contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether an end was asked for; a second Ctrl-C ends at once. Main thread only, else no effect."""
-    asked = False
+class Interrupt:
+    """Whether an end was asked for. A second Ctrl-C ends at once, and so does the first where nothing is half done."""
 
-    def remember(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def __init__(self) -> None:
+        self.asked = False
+        self._at_once = False
+
+    def remember(self, number: int, frame: FrameType | None) -> None:
+        """The handler of signals."""
+        if self.asked or self._at_once:
             raise KeyboardInterrupt
-        asked = True
+        self.asked = True
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within, a signal raises KeyboardInterrupt: long work that training does not depend on, such as compiling."""
+        if self.asked:
+            raise KeyboardInterrupt
+        before, self._at_once = self._at_once, True
+        try:
+            yield
+        finally:
+            self._at_once = before
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Interrupt]:
+    """Signals are remembered until the end. In the main thread; elsewhere they have their usual effect."""
+    interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield interrupt
         return
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt.remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield interrupt
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -84,8 +84,8 @@ def _wandb(run: Path, settings: FitSettings, step: int) -> Iterator[Log]:
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """What can be drawn: finite numbers, "val_..." as "validation/..." and all else as "train/..."."""
-    found = {}
+    numbers = {}
     for name, value in row.items():
         if name != "step" and isinstance(value, int | float) and math.isfinite(value):
-            found[f"validation/{name[4:]}" if name.startswith("val_") else f"train/{name}"] = float(value)
-    return found
+            numbers[f"validation/{name[4:]}" if name.startswith("val_") else f"train/{name}"] = float(value)
+    return numbers

@@ -1,36 +1,46 @@
-"""The folder of a fit: settings.json says whose it is, log.csv what happened."""
+"""The folder of a fit: settings.json says whose it is, log.csv what happened, lock who is at work in it."""
 
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import json
+import os
+import platform
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from hdistill.data.errors import InputError, PlanMismatch
 from hdistill.data.labelsets.label_set import LabelSet
 from hdistill.data.support.publish import publish
 
-from .settings import MAY_CHANGE, FitSettings, settings_from
+from .settings import ADDED, MAY_CHANGE, FitSettings, settings_from
 
 SETTINGS = "settings.json"
 LOG = "log.csv"
+LOCK = "lock"
+VERSION = 2  # of settings.json
 COLUMNS = (
     "step",
     "cpu_seconds",
     "learning_rate",
     "loss",
     "energy",  # eV per atom
+    "difference",  # eV per atom, of pairs of one composition
+    "atom_energy",  # eV
     "forces",  # eV/A
     "stress",  # eV per atom
     "hessian",  # eV/A^2, times the scale of loss.py
     "node",  # no unit, see feature_loss.py
     "embedding",
     "gradient_norm",
-    "hessian_weight",  # that now holds
+    "energy_weight",  # of the step
+    "hessian_weight",
     "val_energy_mae_mev_per_atom",
     "val_force_mae_mev_per_angstrom",
     "val_hessian_relative_error",
@@ -45,9 +55,7 @@ def claim(run: Path, settings: FitSettings, labels: LabelSet) -> None:
     """Make the folder this fit's own, or see that it already is. Raises PlanMismatch where it belongs to something else."""
     file = run / SETTINGS
     place = labels.address or str(labels.path.resolve())
-    wanted = {"settings": settings.as_json(), "label_set": labels.digest, "labels": place}
-    if not file.exists() and run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise PlanMismatch(f"{run} holds something that is no fit (it has no {SETTINGS}); give another -o folder.")
+    wanted = {"version": VERSION, "settings": settings.as_json(), "label_set": labels.digest, "labels": place}
     if file.exists():
         _check_same(run, _read(file), settings, labels)
     publish(file, (json.dumps(wanted, indent=1) + "\n").encode(), replace=True)
@@ -58,18 +66,18 @@ def begun(run: Path) -> tuple[str, FitSettings]:
     file = run / SETTINGS
     if not file.exists():
         raise InputError(f"{run} holds no fit that was begun (it has no {SETTINGS}); begin one with `hdistill fit`.")
-    found = _read(file)
-    return found["labels"], settings_from(found["settings"])
+    stored = _read(file)
+    return stored["labels"], settings_from(stored["settings"])
 
 
-def _check_same(run: Path, found: Mapping[str, Any], settings: FitSettings, labels: LabelSet) -> None:
-    if found["label_set"] != labels.digest:
+def _check_same(run: Path, stored: Mapping[str, Any], settings: FitSettings, labels: LabelSet) -> None:
+    if stored["label_set"] != labels.digest:
         raise PlanMismatch(
-            f"{run} was fitted to another label set ({found['labels']}, {found['label_set'][:12]}) than {labels.name} "
+            f"{run} was fitted to another label set ({stored['labels']}, {stored['label_set'][:12]}) than {labels.name} "
             f"({labels.digest[:12]}); give another -o folder."
         )
     for name in (f.name for f in fields(FitSettings)):
-        before, now = found["settings"].get(name), getattr(settings, name)
+        before, now = stored["settings"].get(name), getattr(settings, name)
         if name == "steps" and before > now:
             raise PlanMismatch(f"{run} was begun with steps = {before}; that can be raised, not lowered to {now}.")
         if before != now and name not in MAY_CHANGE:
@@ -80,12 +88,75 @@ def _check_same(run: Path, found: Mapping[str, Any], settings: FitSettings, labe
 
 
 def _read(file: Path) -> dict[str, Any]:
+    """A settings.json in today's version. Raises PlanMismatch where it is damaged or of a later version."""
     try:
-        found: dict[str, Any] = json.loads(file.read_bytes())
-        _ = found["settings"], found["label_set"], found["labels"]
-        return found
-    except (ValueError, KeyError, TypeError) as error:
+        stored: dict[str, Any] = json.loads(file.read_bytes())
+        _ = stored["settings"], stored["label_set"], stored["labels"]
+        version = stored.get("version", 1)
+        while version in MIGRATIONS:
+            stored, version = MIGRATIONS[version](stored), version + 1
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise PlanMismatch(f"{file} is damaged ({error}); give another -o folder.") from error
+    if version != VERSION:
+        raise PlanMismatch(f"{file} has version {version}; this hdistill reads {VERSION}. Use the one that wrote it.")
+    return stored
+
+
+def _with_added_settings(stored: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had no version, and none of the settings that came with version 2: they were off, whatever is the default now."""
+    return stored | {"version": 2, "settings": ADDED | stored["settings"]}
+
+
+MIGRATIONS = {1: _with_added_settings}  # from a version to the next
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold a run's folder, which is made where it is missing. Raises InputError that names who holds it already, and PlanMismatch
+    where the folder is something else.
+
+    The lock is let go when its holder dies, however it dies. On file systems without locks there is none.
+    """
+    if not _is_free(run):
+        raise PlanMismatch(f"{run} holds something that is no fit (it has no {SETTINGS}); give another -o folder.")
+    file = run / LOCK
+    run.mkdir(parents=True, exist_ok=True)
+    with _opened_lock(file) as stream:
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        stream.flush()
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def _is_free(run: Path) -> bool:
+    """Whether a fit may be here: there is one, or nothing."""
+    if not run.is_dir():
+        return not run.exists()
+    return (run / SETTINGS).exists() or all(path.name == LOCK for path in run.iterdir())
+
+
+@contextmanager
+def _opened_lock(file: Path) -> Iterator[TextIO]:
+    """The lock's file, open and locked: the one that has its name, not one that its last holder has just removed."""
+    while True:
+        with file.open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                holder = stream.read(200) or "another process"
+                raise InputError(
+                    f"{file.parent} is being fitted by {holder}; wait for it, stop it, or give another -o folder."
+                ) from None
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+            if file.exists() and os.path.samestat(os.fstat(stream.fileno()), file.stat()):
+                yield stream
+                return
 
 
 @contextmanager

@@ -1,30 +1,30 @@
-"""One gradient step: draw products, cut the step into batches that fit, add up their gradients, move the weights."""
+"""One gradient step: the gradients of all pieces added up over all ranks, then the weights are moved."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from hdistill.data.errors import HDistillError
-from hdistill.data.format.shard import Sample
 
 from ..choices import HessianNorm, ProductMethod
 from ..force_field.predict import predict
-from ..inputs.batch import Batch, Targets, batch_of, with_products
-from ..inputs.neighbours import Edges
-from .loss import Parts, counts_of, loss_sums, weighted
+from ..inputs.batch import Batch, Targets
+from .data import Piece, StepInputs
+from .loss import Terms, difference_slopes, loss_sums, weighted
 from .ranks import Ranks
+from .rows import StepRow
 from .settings import FitSettings
-from .state import TrainState, learning_rate
-from .task import Task
+from .state import TrainState, learning_rate, progress_of
 
-Gradients = Callable[[nn.Module, Batch, Targets, Mapping[str, float]], tuple[Parts, list[torch.Tensor]]]
-MAX_SKIPPED = 20  # steps in a row whose loss or gradient is no number
+# Sums of the terms named in factors, and d(sum of factor times term) / d parameter for every parameter, in order.
+Gradients = Callable[[nn.Module, Batch, Targets, Mapping[str, float]], tuple[Terms, list[torch.Tensor]]]
+MAX_SKIPPED = 20  # steps in a row whose loss or gradient is not finite
 
 
 def eager_gradients(method: ProductMethod, norm: HessianNorm = "atoms") -> Gradients:
@@ -32,15 +32,20 @@ def eager_gradients(method: ProductMethod, norm: HessianNorm = "atoms") -> Gradi
 
     def gradients(
         model: nn.Module, batch: Batch, targets: Targets, factors: Mapping[str, float]
-    ) -> tuple[Parts, list[torch.Tensor]]:
-        """Sums of the parts named in factors, and d(sum of factor times part) / d parameter for every parameter, in order."""
-        parts = sums_of(model, batch, targets, factors, method, norm)
-        parameters = list(model.parameters())
-        found = torch.autograd.grad(weighted(parts, factors), parameters, allow_unused=True)
-        zeros = (torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True))
-        return {name: part.detach() for name, part in parts.items()}, list(zeros)
+    ) -> tuple[Terms, list[torch.Tensor]]:
+        terms = sums_of(model, batch, targets, factors, method, norm)
+        return differentiated(terms, factors, list(model.parameters()))
 
     return gradients
+
+
+def differentiated(
+    terms: Terms, factors: Mapping[str, float], parameters: Sequence[nn.Parameter]
+) -> tuple[Terms, list[torch.Tensor]]:
+    """The terms without their graph, and the gradient of their weighted sum by each parameter, zeros where it takes no part."""
+    grads = torch.autograd.grad(weighted(terms, factors), parameters, allow_unused=True)
+    zeros = (torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True))
+    return {name: term.detach() for name, term in terms.items()}, list(zeros)
 
 
 def sums_of(
@@ -50,8 +55,8 @@ def sums_of(
     wanted: Mapping[str, Any],
     method: ProductMethod,
     norm: HessianNorm = "atoms",
-) -> Parts:
-    """The parts of the loss that are wanted, and no work on the others."""
+) -> Terms:
+    """The terms of the loss that are wanted, and no work on the others."""
     prediction = predict(
         model,
         batch,
@@ -65,61 +70,55 @@ def sums_of(
 
 
 def train_step(
-    state: TrainState, samples: Sequence[Sample], task: Task, settings: FitSettings, gradients: Gradients, ranks: Ranks
-) -> dict[str, Any]:
-    """One step on these samples, of which this rank computes its share; returns its row of the log.
-
-    Every rank draws the products of all samples, from the seed and the step alone, and averages are over the whole step: neither
-    the number of ranks nor the cutting into batches changes more than the rounding. A step whose loss or gradient is no number
-    leaves everything as it was; raises HDistillError after MAX_SKIPPED of them in a row.
-    """
-    generator = np.random.default_rng((settings.seed, state.step))
-    drawn = [with_products(sample, _n_products(sample, task, settings), generator) for sample in samples]
-    counts = counts_of(drawn, settings.hessian_norm, settings.targets)
-    weights = settings.weights | {"hessian": settings.hessian_weight * state.hessian_factor}
+    state: TrainState, inputs: StepInputs, settings: FitSettings, gradients: Gradients, ranks: Ranks
+) -> StepRow:
+    """Move the state by one step. One whose loss or gradient is not finite leaves everything as it was; raises HDistillError after
+    MAX_SKIPPED of them in a row."""
+    weights = settings.weights_at(progress_of(state, settings), state.hessian_factor)
+    counts = inputs.counts
     factors = {name: weight / counts[name] for name, weight in weights.items() if weight > 0 and counts[name]}
     sums = {name: torch.zeros((), dtype=torch.float64, device=ranks.device) for name in factors}
     total = [torch.zeros_like(p) for p in state.parameters]
-    for some, edges in _batches(ranks.share(drawn), task, settings) if factors else ():
-        batch = batch_of([s.structure for s in some], task.cutoff, ranks.device, edges)
-        targets = task.targets(some, settings, ranks.device)
-        parts, found = gradients(state.model, batch, targets, factors)
-        torch._foreach_add_(total, found)
+    for piece in _with_slopes(state.model, inputs, ranks) if factors else ():
+        terms, grads = gradients(state.model, piece.batch, piece.targets, factors)
+        torch._foreach_add_(total, grads)
         for name in sums:
-            sums[name] += parts[name]
+            sums[name] += terms[name]
     ranks.add_up([*total, *sums.values()])
-    rate, loss = learning_rate(state, settings), sum(factors[name] * part.item() for name, part in sums.items())
-    norm = _clip(state, total, settings)
+    loss = sum(factors[name] * term.item() for name, term in sums.items())
+    rate, norm = learning_rate(state, settings), _clip(state, total, settings)
     if math.isfinite(loss) and math.isfinite(norm):
         _move(state, rate)
     else:
-        _skip(state, samples, settings)
+        _skip(state, inputs.ids, settings)
     state.step += 1
-    means = {name: part.item() / counts[name] for name, part in sums.items()}
-    return {"learning_rate": rate, "loss": loss, "gradient_norm": norm, **means}
+    means = {name: term.item() / counts[name] for name, term in sums.items()}
+    return StepRow(rate, loss, norm, means, weights)
 
 
-def _n_products(sample: Sample, task: Task, settings: FitSettings) -> int:
-    """Of one structure in a step; none of one whose Hessian is left out."""
-    is_freak = task.freaks and bytes.fromhex(sample.structure.id) in task.freaks
-    return 0 if is_freak else settings.n_products
-
-
-def _batches(
-    samples: Sequence[Sample], task: Task, settings: FitSettings
-) -> Iterator[tuple[list[Sample], list[Edges]]]:
-    """Samples in order with their edges, in batches of at most max_edges edges, and of at least one sample."""
-    some: list[Sample] = []
-    edges: list[Edges] = []
-    n_edges = 0
-    for sample in samples:
-        more = task.edges.of(sample.structure, task.cutoff)
-        if some and n_edges + more.index.shape[1] > settings.max_edges:
-            yield some, edges
-            some, edges, n_edges = [], [], 0
-        some, edges, n_edges = [*some, sample], [*edges, more], n_edges + more.index.shape[1]
-    if some:
-        yield some, edges
+def _with_slopes(model: nn.Module, inputs: StepInputs, ranks: Ranks) -> Sequence[Piece]:
+    """The pieces of a step; where pairs of structures are learned that do not meet in one piece, with the slopes that the
+    residuals of the whole step give, which one more pass without gradients finds."""
+    if inputs.pair_weights is None:
+        return inputs.pieces
+    residuals = torch.zeros(len(inputs.ids), dtype=torch.float64, device=ranks.device)
+    with torch.no_grad():
+        for piece in inputs.pieces:
+            energy = predict(model, piece.batch, forces=False).energy
+            residuals[list(piece.places)] = energy.double() - piece.targets.energy
+    ranks.add_up([residuals])
+    slopes = torch.from_numpy(difference_slopes(residuals.cpu().numpy(), inputs.pair_weights)).to(ranks.device)
+    return [
+        replace(
+            piece,
+            targets=replace(
+                piece.targets,
+                pair_weight=torch.zeros_like(piece.targets.pair_weight),
+                slope=slopes[list(piece.places)],
+            ),
+        )
+        for piece in inputs.pieces
+    ]
 
 
 def _clip(state: TrainState, gradient: Sequence[torch.Tensor], settings: FitSettings) -> float:
@@ -139,11 +138,10 @@ def _move(state: TrainState, rate: float) -> None:
     state.skipped = 0
 
 
-def _skip(state: TrainState, samples: Sequence[Sample], settings: FitSettings) -> None:
+def _skip(state: TrainState, ids: Sequence[str], settings: FitSettings) -> None:
     state.skipped += 1
     if state.skipped >= MAX_SKIPPED:
-        ids = ", ".join(s.structure.id for s in samples[:4])
         raise HDistillError(
-            f"Loss or gradient was no number in {MAX_SKIPPED} steps in a row, until step {state.step + 1} (structures {ids}, ...); "
-            f"a learning rate below {settings.learning_rate} or clip below {settings.clip} may help."
+            f"Loss or gradient was not finite in {MAX_SKIPPED} steps in a row, until step {state.step + 1} (structures "
+            f"{', '.join(ids[:4])}, ...); a learning rate below {settings.learning_rate} or clip below {settings.clip} may help."
         )

@@ -24,7 +24,7 @@ from hdistill.data.structure import Structure
 
 from ..inputs.batch import batch_of
 from .checkpoint import load_student
-from .domain import hear_readout, load_domain
+from .domain import hook_readout, load_domain
 from .engines.compiled import build_in_background, load_compiled, load_pt2
 from .engines.outputs import Arguments, Evaluate, outputs_of
 from .engines.pt2 import SUFFIX, CompiledStudent, OtherMachine, unpacked_student
@@ -78,7 +78,7 @@ class HDistillCalculator(Calculator):  # type: ignore[misc]
             code = self._load_pt2(dtype) if is_pt2 and compiled else None
             self.student = load_student(run, device, dtype if code is None else code.dtype)
             self.domain = load_domain(run)
-        self.heard = None if self.domain is None else hear_readout(self.student)
+        self.readout_hook = None if self.domain is None else hook_readout(self.student)
         self.dtype = str(next(self.student.model.parameters()).dtype).removeprefix("torch.")
         self.warn_beyond = warn_beyond
         self.conservative = not is_direct(self.student.model)
@@ -132,7 +132,7 @@ class HDistillCalculator(Calculator):  # type: ignore[misc]
         if self._builder is not None and self._builder.poll() is not None:
             self._builder = None
             self._compiled = load_compiled(self.path, self.dtype, self.device)
-        return self._compiled or partial(outputs_of, self.student.model, self.heard)
+        return self._compiled or partial(outputs_of, self.student.model, self.readout_hook)
 
     def _arguments(self, structure: Structure) -> Arguments:
         edge_index, vectors = self.lists.of(structure)

@@ -13,7 +13,7 @@ which was tried too, had none). Fitted after training (`fit_domain`), kept in ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,9 +29,11 @@ from hdistill.data.format.shard import Sample
 from hdistill.data.labelsets.label_set import LabelSet
 from hdistill.data.labelsets.stream import n_samples, shuffled
 from hdistill.data.sharing.push_pull import open_labels
+from hdistill.data.structure import Structure
+from hdistill.data.support.progress import Progress, progress as progress_bar
 from hdistill.data.support.publish import sha256_of
 
-from ..inputs.batch import batch_of
+from ..inputs.batch import batch_of, packed_by_atoms
 from .checkpoint import STUDENT, TrainedStudent, load_student, read_tensors, write_tensors
 from .predict import call_once, edge_vectors
 
@@ -45,15 +47,15 @@ ENOUGH = 20  # validation atoms of an element for a quantile of its own
 Array = NDArray[np.float64]
 
 
-class Heard:
-    """What a student's readout last read: the invariant features (A,D) of its atoms."""
+class ReadoutHook:
+    """Keeps what a student's readout last read: the invariant features (A,D) of its atoms."""
 
     def __init__(self, readout: nn.Module):
         self._last: torch.Tensor | None = None
-        self.hook = readout.register_forward_pre_hook(self._listen)
+        self.handle = readout.register_forward_pre_hook(self._keep)
 
-    def _listen(self, readout: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        self._last = given[0].detach()
+    def _keep(self, readout: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self._last = inputs[0].detach()
 
     def pop(self) -> torch.Tensor:
         """The features, once: they are not held longer than wanted."""
@@ -62,18 +64,18 @@ class Heard:
         return last
 
 
-def hear_readout(trained: TrainedStudent) -> Heard | None:
-    """Listen to a student's readout from now on; None where it has none that reads one row of features for every atom, as a student
-    from outside may: that is tried."""
+def hook_readout(trained: TrainedStudent) -> ReadoutHook | None:
+    """Keep what a student's readout reads from now on; None where it has none that reads one row of features for every atom, as a
+    student from outside may: that is tried."""
     readout = getattr(trained.model, "readout", None)
     if not isinstance(readout, nn.Module):
         return None
-    heard = Heard(readout)
+    hook = ReadoutHook(readout)
     call_once(trained.model, trained.card.references.elements[0])
-    features = heard.pop()
+    features = hook.pop()
     if features.ndim == 2 and features.shape[0] == 3:
-        return heard
-    heard.hook.remove()
+        return hook
+    hook.handle.remove()
     return None
 
 
@@ -88,30 +90,36 @@ class Domain:
 
     def distances(self, numbers: NDArray[np.integer[Any]], features: NDArray[np.floating[Any]]) -> Array:
         """Distances (A,) of atoms with these features (A,D); infinite for an element without training structures."""
-        found = np.full(len(numbers), np.inf)
+        distances = np.full(len(numbers), np.inf)
         for element, mean, root, limit in zip(self.elements, self.mean, self.root, self.limit, strict=True):
-            mine = numbers == element
-            found[mine] = np.linalg.norm((features[mine] - mean) @ root.T, axis=1) / limit
-        return found
+            chosen = numbers == element
+            distances[chosen] = np.linalg.norm((features[chosen] - mean) @ root.T, axis=1) / limit
+        return distances
 
 
-def fit_domain(run: Path, labels: LabelSet | Path | str, device: str = "cpu") -> Domain | None:
+def fit_domain(
+    run: Path | str, labels: LabelSet | Path | str, device: str = "cpu", progress: bool = False
+) -> Domain | None:
     """The domain of a run's student, from the label set it was fitted to; published as run/domain.safetensors.
 
-    None, and nothing written, where the student has no readout to listen to. Where the validation split is empty, one half of
+    None, and nothing written, where the student has no readout to read from. Where the validation split is empty, one half of
     the training structures is measured against the other. Raises InputError for another label set than the student's.
     """
+    run = Path(run)
     trained = load_student(run, device)
     label_set = labels if isinstance(labels, LabelSet) else open_labels(labels)
     if label_set.digest != trained.card.label_set:
         raise InputError(
             f"{run} was fitted to another label set ({trained.card.label_set[:12]}) than {label_set.name} ({label_set.digest[:12]})."
         )
-    heard = hear_readout(trained)
-    if heard is None:
+    hook = hook_readout(trained)
+    if hook is None:
         return None
-    numbers, features, structure = _environments(trained, heard, shuffled_once(label_set, "train"), device)
-    held_numbers, held, _ = _environments(trained, heard, shuffled_once(label_set, "val"), device)
+    splits = {split: n_samples(label_set, split) for split in ("train", "val")}
+    with progress_bar(None, "structures", "domain", progress) as bar:
+        samples = {split: islice(shuffled(label_set, split, 0), n) for split, n in splits.items()}
+        numbers, features, structure = _environments(trained, hook, samples["train"], device, bar)
+        held_numbers, held, _ = _environments(trained, hook, samples["val"], device, bar)
     domain = domain_of(numbers, features)
     if len(held):
         domain = calibrated(domain, domain.distances(held_numbers, held), held_numbers)
@@ -125,9 +133,10 @@ def fit_domain(run: Path, labels: LabelSet | Path | str, device: str = "cpu") ->
     return domain
 
 
-def load_domain(path: Path) -> Domain | None:
+def load_domain(path: Path | str) -> Domain | None:
     """The domain beside a student (a run folder or a student file); None where there is none, or that of an earlier student of a
     fit that went on. Raises InputError where it is damaged."""
+    path = Path(path)
     student = path / STUDENT if path.is_dir() else path
     file = student.parent / DOMAIN
     if not file.exists():
@@ -148,15 +157,15 @@ def domain_of(numbers: NDArray[np.integer[Any]], features: Array) -> Domain:
     elements = np.unique(numbers).astype(np.int64)
     means, roots = [], []
     for element in elements:
-        mine = features[numbers == element]
-        n, width = mine.shape
-        centred = mine - mine.mean(axis=0)
+        chosen = features[numbers == element]
+        n, width = chosen.shape
+        centred = chosen - chosen.mean(axis=0)
         covariance = centred.T @ centred / n
         shrink = min(1.0, width / (10 * n))
         # Where one environment is all there is, features of unit size stand in for its spread.
         spread = float(np.trace(covariance)) / width or 1.0
         shrunk = (1 - shrink) * covariance + shrink * spread * np.eye(width)
-        means.append(mine.mean(axis=0))
+        means.append(chosen.mean(axis=0))
         roots.append(np.linalg.inv(np.linalg.cholesky(shrunk)))
     return Domain(elements, np.stack(means), np.stack(roots), np.ones(len(elements)))
 
@@ -175,25 +184,20 @@ def calibrated(domain: Domain, distances: Array, numbers: NDArray[np.integer[Any
     return Domain(domain.elements, domain.mean, domain.root, np.array(limits) * domain.limit)
 
 
-def shuffled_once(labels: LabelSet, split: str) -> Iterator[Sample]:
-    """Samples from all over a split, each once."""
-    n = n_samples(labels, split)
-    return islice(shuffled(labels, split, 0), n) if n else iter(())
-
-
 def _environments(
-    trained: TrainedStudent, heard: Heard, samples: Iterable[Sample], device: str
+    trained: TrainedStudent, hook: ReadoutHook, samples: Iterable[Sample], device: str, bar: Progress
 ) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
     """Of at most about AT_MOST atoms: atomic numbers (A,), features (A,D), and which structure each belongs to (A,)."""
     numbers, features, structures = [], [], []
-    n_atoms = 0
-    for index, sample in enumerate(samples):
-        if trained.card.references.unknown(sample.structure.numbers):
-            continue
-        features.append(features_of(trained, heard, sample, device))
-        numbers.append(sample.structure.numbers.astype(np.int64))
-        structures.append(np.full(sample.structure.n_atoms, index))
-        n_atoms += sample.structure.n_atoms
+    n_atoms = n_structures = 0
+    known = (s.structure for s in samples if not trained.card.references.unknown(s.structure.numbers))
+    for batch in packed_by_atoms(known, lambda structure: structure.n_atoms):
+        features.append(features_of(trained, hook, batch, device))
+        numbers += [structure.numbers.astype(np.int64) for structure in batch]
+        structures += [np.full(structure.n_atoms, n_structures + k) for k, structure in enumerate(batch)]
+        n_structures += len(batch)
+        n_atoms += sum(structure.n_atoms for structure in batch)
+        bar.advance(len(batch))
         if n_atoms >= AT_MOST:
             break
     if not features:
@@ -201,11 +205,11 @@ def _environments(
     return np.concatenate(numbers), np.concatenate(features), np.concatenate(structures)
 
 
-def features_of(trained: TrainedStudent, heard: Heard, sample: Sample, device: str) -> Array:
-    """What the readout reads of a structure's atoms, (N,D)."""
-    batch = batch_of([sample.structure], trained.cutoff, device)
+def features_of(trained: TrainedStudent, hook: ReadoutHook, structures: Sequence[Structure], device: str) -> Array:
+    """What the readout reads of the atoms of some structures, (A,D)."""
+    batch = batch_of(structures, trained.cutoff, device)
     with torch.no_grad():
         vectors = edge_vectors(batch, batch.positions)
         trained.model(batch.numbers, batch.edge_index, vectors.to(next(trained.model.parameters()).dtype))
-    features: Array = heard.pop().double().cpu().numpy()
+    features: Array = hook.pop().double().cpu().numpy()
     return features

@@ -20,14 +20,15 @@ DIFFERENCE_STEP = 1e-3  # A; larger steps cost accuracy (1e-2: 6-8 % error), sma
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """energy (B,) eV without reference energies; forces (A,3) eV/A; stress (B,3,3) eV/A^3 in ASE's sign, zero where there is no
-    volume; products v . H (K,A,3) eV/A^2. All but the energy are None where they were not asked for; the stress also of a
-    student with direct forces, which has none."""
+    """energy (B,) eV without reference energies, and atom_energies (A,), which add up to it; forces (A,3) eV/A; stress (B,3,3)
+    eV/A^3 in ASE's sign, zero where there is no volume; products v . H (K,A,3) eV/A^2. Forces, stress and products are None where
+    they were not asked for; the stress also of a student with direct forces, which has none."""
 
     energy: torch.Tensor
     forces: torch.Tensor | None
     stress: torch.Tensor | None
     products: torch.Tensor | None
+    atom_energies: torch.Tensor | None = None
 
 
 def predict(
@@ -40,7 +41,7 @@ def predict(
     training: bool = False,
     method: ProductMethod = "exact",
 ) -> Prediction:
-    """What a student says of a batch; directions (K,A,3) are the vectors v of the products wanted.
+    """A student's prediction for a batch; directions (K,A,3) are the vectors v of the products wanted.
 
     training keeps the graph, so that a loss of any of these can be differentiated by the parameters. method "exact" is
     reverse over reverse; "difference" a one-sided difference of forces, about 0.6 % off and cheaper, for conservative
@@ -49,14 +50,14 @@ def predict(
     positions = batch.positions.detach().requires_grad_()
     vectors = edge_vectors(batch, positions)
     if is_direct(student):
-        per_atom, force = student(batch.numbers, batch.edge_index, _as(student, vectors))
-        energy, pull = _per_structure(per_atom, batch), None
-        force = force.to(positions.dtype)
+        atoms, force = student(batch.numbers, batch.edge_index, _as(student, vectors))
+        energy, pull, force = _per_structure(atoms, batch), None, force.to(positions.dtype)
+    elif not (forces or stress or directions is not None):
+        atoms = student(batch.numbers, batch.edge_index, _as(student, vectors))
+        return Prediction(_per_structure(atoms, batch), None, None, None, atoms)
     else:
-        if not (forces or stress or directions is not None):
-            return Prediction(_energy(student, batch, vectors), None, None, None)
         exact = directions is not None and method == "exact"
-        energy, pull = energy_and_pull(student, batch, vectors, keep_graph=training or exact)
+        energy, atoms, pull = energies_and_pull(student, batch, vectors, keep_graph=training or exact)
         force = forces_from(pull, batch)
     products = None
     if directions is not None and (pull is None or method == "exact"):
@@ -64,11 +65,11 @@ def predict(
     elif directions is not None:
         products = _products_by_difference(student, batch, vectors, force, directions, training)
     tension = stress_from(pull, vectors, batch) if stress and pull is not None else None
-    return Prediction(energy, force, tension, products)
+    return Prediction(energy, force, tension, products, atoms)
 
 
 def is_direct(student: nn.Module) -> bool:
-    """Whether a student says forces itself: they are then no gradient, and its "Hessian" -dF/dR is not symmetric."""
+    """Whether a student predicts forces itself: they are then no gradient, and its "Hessian" -dF/dR is not symmetric."""
     return bool(getattr(student, "direct", False))
 
 
@@ -87,17 +88,14 @@ def edge_vectors(batch: Batch, positions: torch.Tensor) -> torch.Tensor:
     return positions.index_select(0, neighbor) - positions.index_select(0, centre) + batch.edge_shift
 
 
-def energy_and_pull(
+def energies_and_pull(
     student: nn.Module, batch: Batch, vectors: torch.Tensor, keep_graph: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Energies (B,) eV and dE/dr_ij of every edge (E,3) eV/A."""
-    energy = _energy(student, batch, vectors)
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Energies of structures (B,) and atoms (A,) eV, and dE/dr_ij of every edge (E,3) eV/A."""
+    atoms: torch.Tensor = student(batch.numbers, batch.edge_index, _as(student, vectors))
+    energy = _per_structure(atoms, batch)
     (pull,) = torch.autograd.grad(energy.sum(), vectors, create_graph=keep_graph)
-    return energy, pull
-
-
-def _energy(student: nn.Module, batch: Batch, vectors: torch.Tensor) -> torch.Tensor:
-    return _per_structure(student(batch.numbers, batch.edge_index, _as(student, vectors)), batch)
+    return energy, atoms, pull
 
 
 def _per_structure(per_atom: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -142,6 +140,6 @@ def _products_by_difference(
     products = []
     for v in directions:
         moved = vectors.detach() + DIFFERENCE_STEP * (v.index_select(0, neighbor) - v.index_select(0, centre))
-        _, pull = energy_and_pull(student, batch, moved.requires_grad_(), keep_graph=training)
+        _, _, pull = energies_and_pull(student, batch, moved.requires_grad_(), keep_graph=training)
         products.append((forces - forces_from(pull, batch)) / DIFFERENCE_STEP)
     return torch.stack(products) if products else torch.zeros_like(directions)

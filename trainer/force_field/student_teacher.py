@@ -17,7 +17,7 @@ from hdistill.data.structure import Structure
 
 from ..inputs.batch import batch_of
 from .checkpoint import STUDENT, StudentCard, load_student
-from .domain import hear_readout
+from .domain import hook_readout
 from .predict import edge_vectors, forces_from, is_direct, stress_from
 
 
@@ -28,13 +28,13 @@ class StudentTeacher:
         path = Path(model)
         trained = load_student(path, device, dtype)
         self.card, self.cutoff, self.model, self.device = trained.card, trained.cutoff, trained.model, device
-        self.heard = hear_readout(trained)
+        self.readout_hook = hook_readout(trained)
         direct = is_direct(self.model)
         self.about: dict[str, Any] = {
             "elements": self.card.references.elements,
             "weights": [path / STUDENT if path.is_dir() else path],
             "packages": ["vesin"],
-            "signals": ["atom_energies", *(["node_features"] if self.heard is not None else [])],
+            "signals": ["atom_energies", *(["node_features"] if self.readout_hook is not None else [])],
             "conservative": not direct,
             "has_stress": not direct,
             **_origin(self.card),
@@ -49,26 +49,26 @@ class StudentTeacher:
         batch = batch_of(structures, self.cutoff, self.device)
         positions = batch.positions.clone().requires_grad_()
         vectors = edge_vectors(batch, positions)
-        said = self.model(batch.numbers, batch.edge_index, vectors.to(next(self.model.parameters()).dtype))
-        found: dict[str, torch.Tensor] = {"positions": positions}
+        outputs = self.model(batch.numbers, batch.edge_index, vectors.to(next(self.model.parameters()).dtype))
+        results: dict[str, torch.Tensor] = {"positions": positions}
         if is_direct(self.model):
-            per_atom, forces = said
-            found["forces"] = forces.to(positions.dtype)
+            per_atom, forces = outputs
+            results["forces"] = forces.to(positions.dtype)
         else:
-            per_atom = said
+            per_atom = outputs
             (pull,) = torch.autograd.grad(per_atom.sum(), vectors, create_graph=True)
-            found["forces"] = forces_from(pull, batch)
-            found["stress"] = stress_from(pull, vectors, batch)
+            results["forces"] = forces_from(pull, batch)
+            results["stress"] = stress_from(pull, vectors, batch)
         atom_energies = per_atom.detach().double() + self.references[batch.numbers]
         energy = atom_energies.new_zeros(len(structures)).index_add(0, batch.structure_index, atom_energies)
-        found |= {"energy": energy, "atom_energies": atom_energies}
-        if self.heard is not None:
-            found["node_features"] = self.heard.pop()
-        return found
+        results |= {"energy": energy, "atom_energies": atom_energies}
+        if self.readout_hook is not None:
+            results["node_features"] = self.readout_hook.pop()
+        return results
 
 
 def _origin(card: StudentCard) -> dict[str, str]:
-    """Licence, level of theory and citation of a student: what its labels were under, and what its teacher said."""
+    """Licence, level of theory and citation of a student: what its labels were under, and what is known of its teacher."""
     licence = of_licenses(card.licenses or {})
     teacher = card.teacher
     name, level = teacher.get("name", "an unknown teacher"), teacher.get("level_of_theory", "unknown")

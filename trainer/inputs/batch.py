@@ -1,4 +1,4 @@
-"""Structures and their labels as flat torch tensors: Batch (what a student is given) and Targets (what it should say).
+"""Structures and their labels as flat torch tensors: Batch (what a student is given) and Targets (what it should predict).
 
 Geometry and labels are float64 here; the student's own precision begins at the edge vectors (predict.py), so that no
 difference of large float32 numbers is ever taken.
@@ -6,7 +6,7 @@ difference of large float32 numbers is ever taken.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -22,7 +22,9 @@ from ..choices import TargetKind
 from .neighbours import Edges, edges_of
 from .references import References
 
+ATOMS_AT_ONCE = 512  # of predictions without training
 T = TypeVar("T", "Batch", "Targets")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,9 @@ class Targets:
     Of targets "mix" alone, without elements else: share (2,B) and stress_share (2,B), the weights of the two kinds of labels,
     and the source's own energy other_energy (B,), forces other_forces (A,3) and stress other_stress (B,3,3), 0 where there
     are none. Where node features are learned: node_features (A,D), normalised, with their means per element node_means (A,D)
-    and node_scale (A,), 1 where an atom has features and 0 elsewhere.
+    and node_scale (A,), 1 where an atom has features and 0 elsewhere. Where atomic energies are learned: atom_energy (A,) eV,
+    references subtracted, and atom_energy_scale (A,), 1 where an atom has one. Where energy differences are learned:
+    pair_weight (B,B), 1/n for i < j of one composition of n atoms, and slope (B,), see `difference_slopes`.
     """
 
     energy: torch.Tensor
@@ -72,6 +76,10 @@ class Targets:
     node_features: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
     node_means: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
     node_scale: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    atom_energy: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    atom_energy_scale: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    pair_weight: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    slope: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 def batch_of(
@@ -99,7 +107,7 @@ def targets_of(
     kind: TargetKind = "teacher",
     device: str = "cpu",
 ) -> Targets:
-    """What a student should say of these samples.
+    """What a student should predict for these samples.
 
     kind: energies, forces and stress of the teacher, or the source's own ("reference"; a stress it lacks is the teacher's).
     Hessian products are always the teacher's.
@@ -114,10 +122,10 @@ def targets_of(
     directions, products, scale = np.zeros(shape), np.zeros(shape), np.zeros(shape[:2])
     for n, stop, products_of_one in zip(n_atoms, stops, chosen, strict=True):
         if products_of_one is not None:
-            mine = np.s_[: len(products_of_one.directions), stop - n : stop]
-            directions[mine] = products_of_one.directions.vectors(n)
-            products[mine] = products_of_one.values
-            scale[mine] = 1.0 if products_of_one.directions.kind == "rows" else (3 * n) ** -0.5
+            slots = np.s_[: len(products_of_one.directions), stop - n : stop]
+            directions[slots] = products_of_one.directions.vectors(n)
+            products[slots] = products_of_one.values
+            scale[slots] = 1.0 if products_of_one.directions.kind == "rows" else (3 * n) ** -0.5
     targets = Targets(
         energy=_tensor(np.array([energy for energy, _ in wanted]) - np.array(offsets)),
         forces=_tensor(np.concatenate([forces for _, forces in wanted]).astype(np.float64)),
@@ -156,6 +164,57 @@ def mixed(
     return replace(targets, **{name: tensor.to(device) for name, tensor in more.items()})
 
 
+def with_atom_energies(
+    targets: Targets, samples: Sequence[Sample], references: References, device: str = "cpu"
+) -> Targets:
+    """The targets with the teacher's energy of each atom above its element's reference; 0 with a scale of 0 where there is none."""
+    of_element = np.zeros(119)
+    of_element[list(references.elements)] = references.energies
+    energies, scales = [], []
+    for sample in samples:
+        numbers, stored = sample.structure.numbers, sample.labels.atom_energies
+        above = np.zeros(len(numbers)) if stored is None else stored - of_element[numbers]
+        scales.append(np.isfinite(above) & (stored is not None))
+        energies.append(np.where(scales[-1], above, 0.0))
+    more = {"atom_energy": np.concatenate(energies), "atom_energy_scale": np.concatenate(scales).astype(np.float64)}
+    return replace(targets, **{name: _tensor(array).to(device) for name, array in more.items()})
+
+
+def with_pairs(targets: Targets, samples: Sequence[Sample], device: str = "cpu") -> Targets:
+    """The targets with the pairs among these samples whose energy difference is learned."""
+    weights = pair_weights([sample.structure for sample in samples])
+    return replace(targets, pair_weight=_tensor(weights).to(device), slope=targets.energy.new_zeros(len(samples)))
+
+
+def pair_weights(structures: Sequence[Structure]) -> NDArray[np.float64]:
+    """(B,B): 1 / n_atoms for i < j of the same composition and charge, 0 for all others."""
+    kinds = [composition_of(structure) for structure in structures]
+    same = np.array([[one == other for other in kinds] for one in kinds])
+    return np.asarray(np.triu(same, 1) / np.array([s.n_atoms for s in structures]))
+
+
+def composition_of(structure: Structure) -> bytes:
+    """Equal for structures whose energies can be compared: the same atoms, and the same charge."""
+    return np.sort(structure.numbers).astype(np.uint8).tobytes() + str(structure.charge).encode()
+
+
+def packed_by_atoms(
+    items: Iterable[Item], n_atoms: Callable[[Item], int], most: int = ATOMS_AT_ONCE
+) -> Iterator[list[Item]]:
+    """Items in order, in batches of at most so many atoms and at least one item."""
+    pack: list[Item] = []
+    held = 0
+    for item in items:
+        n = n_atoms(item)
+        if pack and held + n > most:
+            yield pack
+            pack, held = [], 0
+        pack.append(item)
+        held += n
+    if pack:
+        yield pack
+
+
 def has_reference(sample: Sample) -> bool:
     """Whether the source gave an energy and forces of its own."""
     return sample.structure.ref_energy is not None and sample.structure.ref_forces is not None
@@ -185,7 +244,7 @@ def with_products(sample: Sample, count: int, generator: np.random.Generator) ->
 
 
 def stress_of(sample: Sample, kind: TargetKind = "teacher") -> NDArray[np.float64] | None:
-    """The stress (3,3) eV/A^3 to learn: the source's own where that is wanted and there, else the teacher's; None where there is
+    """The stress (3,3) eV/A^3 to learn: the source's own where that is wanted and present, else the teacher's; None where there is
     no label or no volume."""
     own = _ref_stress(sample) if kind == "reference" else None
     if own is not None or sample.labels.stress is None or not sample.structure.pbc.all():
@@ -209,7 +268,8 @@ def _taken(products: HessianProducts, which: NDArray[np.int64]) -> HessianProduc
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))
+    """A copy where torch puts its own tensors: sums may depend on how memory is aligned, and NumPy's is so by chance."""
+    return torch.from_numpy(np.ascontiguousarray(array)).clone()
 
 
 def _to(plain: T, device: str) -> T:

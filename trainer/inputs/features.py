@@ -42,7 +42,7 @@ class TeacherFeatures:
 
 def teacher_features(labels: LabelSet) -> TeacherFeatures:
     """One pass over the node features of the training split. Raises InputError where there are none."""
-    sums = [found for shard in labels.shards if (found := shard.use(_sums_of_shard)) is not None]
+    sums = [of_shard for shard in labels.shards if (of_shard := shard.use(_sums_of_shard)) is not None]
     if not sums or not sum(counts.sum() for counts, _, _ in sums):
         raise InputError(
             f"{labels.name} has no node features in its train split, which node_weight and embedding_weight learn from; label "
@@ -76,10 +76,10 @@ def with_features(targets: Targets, samples: Sequence[Sample], teacher: TeacherF
     """The targets with what the teacher's features are of each atom; an atom without features has a scale of 0."""
     features, means, scale = [], [], []
     for sample in samples:
-        numbers, found = sample.structure.numbers, sample.labels.node_features
-        features.append(np.zeros((len(numbers), teacher.width)) if found is None else teacher.normalised(found))
+        numbers, stored = sample.structure.numbers, sample.labels.node_features
+        features.append(np.zeros((len(numbers), teacher.width)) if stored is None else teacher.normalised(stored))
         means.append(teacher.means[numbers])
-        scale.append(np.full(len(numbers), float(found is not None)))
+        scale.append(np.full(len(numbers), float(stored is not None)))
     arrays = {"node_features": features, "node_means": means, "node_scale": scale}
     tensors = {name: torch.from_numpy(np.concatenate(parts)).to(device) for name, parts in arrays.items()}
     return replace(targets, **tensors)

@@ -27,11 +27,16 @@ class Edges:
     def n_bytes(self) -> int:
         return self.index.nbytes + self.shift.nbytes
 
+    @property
+    def n_pairs(self) -> int:
+        """How many edges there are: ordered pairs of atoms and images."""
+        return int(self.index.shape[1])
+
     def lengths(self, positions: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """|r_ij| (E,) A of atoms at these positions (N,3)."""
         centre, neighbor = self.index
-        found: NDArray[np.float64] = np.linalg.norm(positions[neighbor] - positions[centre] + self.shift, axis=1)
-        return found
+        lengths: NDArray[np.float64] = np.linalg.norm(positions[neighbor] - positions[centre] + self.shift, axis=1)
+        return lengths
 
 
 class EdgeCache:
@@ -67,9 +72,9 @@ def edges_of(structure: Structure, cutoff: float) -> Edges:
 
 def nearest_pairs(structures: Iterable[Structure], cutoff: float, edges: EdgeCache) -> NDArray[np.float64]:
     """The shortest distance (A) of atoms of each two elements, (119,119) by atomic numbers; infinite where none is below cutoff."""
-    found = np.full((119, 119), np.inf)
+    shortest = np.full((119, 119), np.inf)
     for structure in structures:
-        mine = edges.of(structure, cutoff)
-        centre, neighbor = structure.numbers[mine.index]
-        np.minimum.at(found, (centre, neighbor), mine.lengths(structure.positions))
-    return found
+        pairs = edges.of(structure, cutoff)
+        centre, neighbor = structure.numbers[pairs.index]
+        np.minimum.at(shortest, (centre, neighbor), pairs.lengths(structure.positions))
+    return shortest

@@ -37,7 +37,7 @@ class References:
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class EnergyStatistics:
     """What n_structures training structures say before any training; force_rms eV/A is the root mean square of the force components.
 
     fractions (M, n_elements) and energies (M,) eV, M at most n_elements + 1, have the least-squares solutions, the rank and the sum
@@ -57,7 +57,7 @@ def counts_of(numbers: NDArray[np.integer[Any]], elements: Sequence[int]) -> NDA
     return np.bincount(numbers, minlength=max(elements) + 1)[list(elements)].astype(np.float64)
 
 
-def fit_references(statistics: Statistics) -> References:
+def fit_references(statistics: EnergyStatistics) -> References:
     """Least squares of the energies per atom over composition fractions.
 
     Where compositions do not tell elements apart (one formula only), the solution of least norm is taken: its sums over the
@@ -67,12 +67,45 @@ def fit_references(statistics: Statistics) -> References:
     return References(statistics.elements, tuple(float(e) for e in solution))
 
 
-def underdetermined(statistics: Statistics) -> bool:
+def atom_references(labels: LabelSet, others: References) -> References:
+    """The mean of the teacher's atomic energies of each element over the training split; of elements without any, `others`.
+
+    Raises InputError where the training split has no atomic energies.
+    """
+    counts, sums = np.zeros(119), np.zeros(119)
+    for shard in labels.shards:
+        n, total = shard.use(_atom_energies_of_shard)
+        counts, sums = counts + n, sums + total
+    if not counts.any():
+        raise InputError(
+            f"{labels.name} has no atomic energies in its train split, which atom_energy_weight learns from; label it with "
+            "`hdistill label ... --atom-energies`, or leave the weight 0."
+        )
+    known = zip(others.elements, others.energies, strict=True)
+    return References(
+        others.elements, tuple(float(sums[z] / counts[z]) if counts[z] else energy for z, energy in known)
+    )
+
+
+def _atom_energies_of_shard(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By atomic number (119,): atoms with an energy of their own in the training split, and the sum of these energies, eV."""
+    with open_shard(path) as file:
+        if "atom_energies" not in file:
+            return np.zeros(119), np.zeros(119)
+        energies, numbers = file["atom_energies"][:], file["numbers"][:]
+        train = np.repeat(file["split"][:] == SPLITS.index("train"), np.diff(file["atom_offsets"][:]))
+    chosen = train & np.isfinite(energies)
+    numbers, energies = numbers[chosen], energies[chosen]
+    counts, sums = np.bincount(numbers, minlength=119), np.bincount(numbers, energies, 119)
+    return counts.astype(np.float64), sums.astype(np.float64)
+
+
+def underdetermined(statistics: EnergyStatistics) -> bool:
     """Whether the compositions of the training split leave some elements' reference energies open."""
     return int(np.linalg.matrix_rank(statistics.fractions)) < len(statistics.elements)
 
 
-def shifted_references(references: References, own: Statistics) -> References:
+def shifted_references(references: References, own: EnergyStatistics) -> References:
     """The references of the sources' own energies, by those of the teacher's and the structures that have their own.
 
     What the two levels differ by is fitted for each element, by least squares with the least norm: an element that occurs in
@@ -87,7 +120,7 @@ def shifted_references(references: References, own: Statistics) -> References:
     )
 
 
-def statistics_of(labels: LabelSet, kind: Literal["teacher", "reference"], partly: bool = False) -> Statistics:
+def statistics_of(labels: LabelSet, kind: Literal["teacher", "reference"], partly: bool = False) -> EnergyStatistics:
     """One pass over the energies and forces of the training split, without decoding samples.
 
     Raises InputError where the training split is empty or lacks the reference labels asked for; with `partly` the structures
@@ -106,7 +139,9 @@ def statistics_of(labels: LabelSet, kind: Literal["teacher", "reference"], partl
     _check_labels(labels, kind, partly, n_structures, n_lacking)
     present = np.flatnonzero(np.abs(rows[:, :-1]).sum(axis=0))
     elements = tuple(labels.elements[column] for column in present)
-    return Statistics(elements, rows[:, present], rows[:, -1], n_structures, float(np.sqrt(squares / (3 * n_atoms))))
+    return EnergyStatistics(
+        elements, rows[:, present], rows[:, -1], n_structures, float(np.sqrt(squares / (3 * n_atoms)))
+    )
 
 
 def _triangle(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -129,8 +164,8 @@ def _check_labels(labels: LabelSet, kind: str, partly: bool, n_structures: int, 
         )
     if n_lacking and kind == "teacher":
         raise InputError(
-            f"{n_lacking} of the {n_all} training structures of {labels.name} have energies or forces that are no "
-            "numbers; label them anew, or leave them out with `hdistill labels subset`."
+            f"{n_lacking} of the {n_all} training structures of {labels.name} have energies or forces that are not "
+            "finite; label them anew, or leave them out with `hdistill labels subset`."
         )
     if n_lacking and not partly:
         raise InputError(

@@ -17,7 +17,7 @@ from torch import nn
 from hdistill.data.structure import Structure
 
 from ...inputs.batch import batch_of
-from ..domain import Heard
+from ..domain import ReadoutHook
 from ..predict import edge_vectors, is_direct
 
 INPUTS = {
@@ -53,7 +53,7 @@ def arguments_of(structures: Sequence[Structure], cutoff: float, device: str = "
 
 def outputs_of(
     model: nn.Module,
-    heard: Heard | None,
+    hook: ReadoutHook | None,
     numbers: torch.Tensor,
     edge_index: torch.Tensor,
     vectors: torch.Tensor,
@@ -61,7 +61,7 @@ def outputs_of(
     volume: torch.Tensor,
 ) -> Outputs:
     """Of A atoms, E edges and B structures: numbers (A,), edge_index (2,E) centre and neighbour, vectors r_ij (E,3) A,
-    structure_index (A,) and volume (B,) A^3. heard listens to the model's readout."""
+    structure_index (A,) and volume (B,) A^3. hook keeps what the model's readout reads."""
     dtype = next(model.parameters()).dtype
     if is_direct(model):
         with torch.no_grad():
@@ -79,5 +79,5 @@ def outputs_of(
         virial = virial.index_add(0, structure_index.index_select(0, centre), outer)
         inverse = torch.where(volume > 0, 1 / torch.where(volume > 0, volume, 1.0), 0.0)
         stress = 0.5 * (virial + virial.transpose(1, 2)) * inverse[:, None, None]
-    features = None if heard is None else heard.pop()
+    features = None if hook is None else hook.pop()
     return Outputs(energies.detach().double(), forces.detach().double(), stress, features)

@@ -34,7 +34,7 @@ from hdistill.data.errors import InputError
 from hdistill.data.structure import Structure
 
 from ..checkpoint import STUDENT, TrainedStudent, load_student
-from ..domain import DOMAIN, hear_readout
+from ..domain import DOMAIN, hook_readout
 from ..predict import is_direct
 from .outputs import INPUTS, Arguments, Outputs, outputs_of
 from .parity import Difference, NotExported, check_parity, made_structures
@@ -209,12 +209,12 @@ def _traced(trained: TrainedStudent, device: str) -> tuple[torch.fx.GraphModule,
     """The graph of outputs_of, the arguments that it was traced with, and the names of what it returns."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    heard = hear_readout(trained)
+    hook = hook_readout(trained)
     conservative = not is_direct(trained.model)
-    names = ["energies", "forces", *(["stress"] if conservative else []), *(["features"] if heard else [])]
+    names = ["energies", "forces", *(["stress"] if conservative else []), *(["features"] if hook else [])]
 
     def flat(*arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        outputs = outputs_of(trained.model, heard, *arguments)
+        outputs = outputs_of(trained.model, hook, *arguments)
         return tuple(getattr(outputs, name) for name in names)
 
     n_atoms, n_edges, n_structures = SIZES
@@ -231,8 +231,8 @@ def _traced(trained: TrainedStudent, device: str) -> tuple[torch.fx.GraphModule,
     except Exception as error:  # a student of another package may do anything
         raise NotExported(f"This student's operations cannot be traced ({_first_line(error)}).") from error
     finally:
-        if heard is not None:
-            heard.hook.remove()
+        if hook is not None:
+            hook.handle.remove()
     return graph, arguments, names
 
 
