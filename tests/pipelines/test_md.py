@@ -67,6 +67,16 @@ def test_a_run_at_constant_energy_is_written_down(run: Path, start: Path, tmp_pa
     assert not np.allclose(frames[0].positions, frames[-1].positions, atol=1e-3)
 
 
+def test_elements_are_checked_before_anything_is_written(run: Path, start: Path, tmp_path: Path) -> None:
+    """So that the corrected command finds no folder in its way."""
+    atoms = read(start)
+    atoms.numbers[0] = 2
+    write(tmp_path / "helium.xyz", atoms)
+    with pytest.raises(InputError, match="not trained on He; it knows Ar"):
+        run_md(run, str(tmp_path / "helium.xyz"), tmp_path / "md", Motion(steps=2), progress=False)
+    assert not (tmp_path / "md").exists()
+
+
 def test_a_trajectory_goes_on_with_its_velocities(run: Path, start: Path, tmp_path: Path) -> None:
     def moved(name: str, begin: Path, steps: int) -> Path:
         settings = MdSettings(Conditions(timestep_fs=2.0, temperature_K=20.0), steps=steps)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,8 @@ from hdistill.trainer.force_field import checkpoint
 from hdistill.trainer.force_field.checkpoint import LAST, STUDENT, load_student, read_tensors, write_tensors
 from hdistill.trainer.force_field.predict import predict
 from hdistill.trainer.inputs.batch import batch_of
-from tests.trainer.structures import argon_samples, student
+from hdistill.trainer.students.sizes import SIZES
+from tests.trainer.structures import argon_samples, saved_student, student
 
 
 def test_round_trip(fitted: FitResult, tmp_path: Path) -> None:
@@ -86,3 +89,39 @@ def test_a_state_of_another_student_is_refused(fitted: FitResult) -> None:
         restore_state(fitted.run / LAST, (fitted.run / LAST).read_bytes(), state, FitSettings())
     with pytest.raises(InputError, match="this hdistill reads 'hdistill training state'"):
         restore_state(fitted.run / STUDENT, (fitted.run / STUDENT).read_bytes(), state, FitSettings())
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ({"size": {"layers": 10**7}}, "layers = 10000000, at most 64 can be"),
+        ({"size": {"layers": 60}}, r"60 layers, but \d+ tensors"),
+        ({"size": {"channels": 4096}}, "is missing, or not of the shape that its card says"),
+        ({"size": {"channels": "many"}}, "channels = 'many'"),
+        ({"size": {"cutoff": float("nan")}}, "cutoff = nan"),
+        ({"size": {"depth": 3}}, "unexpected keyword argument 'depth'"),
+        ({"references": {"elements": [18, 1], "energies": [0, 0]}}, "no atomic numbers in ascending order"),
+        ({"references": {"elements": [18], "energies": []}}, "not finite numbers, one for each element"),
+        ({"references": None}, "is damaged"),
+        ({"scale": "big"}, "is damaged"),
+        ({"settings": []}, "is damaged"),
+        ({"settings": {"dtype": "float7"}}, "dtype = 'float7'"),
+    ],
+)
+def test_odd_cards_are_one_sentence(fitted: FitResult, tmp_path: Path, change: dict[str, Any], wanted: str) -> None:
+    """Before memory is taken for what they ask for."""
+    tensors, header = read_tensors(fitted.run / STUDENT)
+    for name, value in change.items():
+        header[name] = header[name] | value if name == "size" else value
+    write_tensors(tmp_path / "odd.safetensors", tensors, header)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=rf"is damaged \(.*{wanted}|{wanted}"):
+        load_student(tmp_path / "odd.safetensors")
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_student_is_compared_before_it_is_built(name: str, tmp_path: Path) -> None:
+    saved_student(tmp_path / "run", SIZES[name], name)
+    assert load_student(str(tmp_path / "run")).card.student == name

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +19,7 @@ from torch import nn
 from hdistill.data.format.shard import Sample
 from hdistill.data.structure import Structure
 from hdistill.trainer.choices import ProductMethod
-from hdistill.trainer.fitting import compiled
+from hdistill.trainer.fitting import compiled, fit as fit_module, report
 from hdistill.trainer.fitting.compiled import CompiledGradients
 from hdistill.trainer.fitting.fit import fit
 from hdistill.trainer.fitting.loss import counts_of
@@ -24,7 +27,15 @@ from hdistill.trainer.fitting.settings import FitSettings
 from hdistill.trainer.fitting.step import eager_gradients
 from hdistill.trainer.force_field.checkpoint import LAST, read_tensors
 from hdistill.trainer.force_field.predict import is_direct
-from hdistill.trainer.inputs.batch import Batch, Targets, batch_of, targets_of, with_products
+from hdistill.trainer.inputs.batch import (
+    Batch,
+    Targets,
+    batch_of,
+    targets_of,
+    with_atom_energies,
+    with_pairs,
+    with_products,
+)
 from hdistill.trainer.inputs.references import References
 from hdistill.trainer.students.build import build
 from hdistill.trainer.students.registry import size_of
@@ -111,12 +122,12 @@ def pairs(caches: Path) -> tuple[nn.Module, CompiledGradients, list[str]]:
 def test_it_is_the_eager_step_for_all_sizes(pairs: tuple[nn.Module, CompiledGradients, list[str]]) -> None:
     """One code for all: nothing is compiled or traced again, and no batch is left to the eager step."""
     model, step, said = pairs
-    assert said == [said[0]]
-    assert said[0].startswith("Compiled the training step in ")
+    assert [text.split()[0] for text in said] == ["Compiling", "Compiled"]
+    assert said[1].startswith("Compiled the training step in ")
     torch._dynamo.utils.counters.clear()
     for samples in (argon_samples(5), argon_samples(2), argon_samples(1), argon_samples(23, seed=4)):
         assert_equal(step, model, given(samples))
-    assert (step.eager_batches, len(said)) == (0, 1)
+    assert (step.eager_batches, len(said)) == (0, 2)
     assert not any(torch._dynamo.utils.counters.values())
 
 
@@ -166,7 +177,7 @@ def test_what_is_too_small_goes_to_the_eager_step(pairs: tuple[nn.Module, Compil
     batch = given([replace(sample, structure=alone, labels=labels)])
     parts, _ = step(model, *batch)
     assert parts == step.eager(model, *batch)[0]
-    assert (step.eager_batches, len(said)) == (1, 1)
+    assert (step.eager_batches, len(said)) == (1, 2)
 
 
 def test_it_is_found_again(pairs: tuple[nn.Module, CompiledGradients, list[str]]) -> None:
@@ -189,7 +200,7 @@ def test_it_is_made_anew_where_it_is_wrong(caches: Path, monkeypatch: pytest.Mon
         if change == "damage":
             (caches / "compiled" / "the same for all.step").write_bytes(b"what a full disk left")
         step, said = compile_for(model, batch, energies)
-        assert said[0].startswith(verb), change
+        assert said[-1].startswith(verb), change
         assert_equal(step, model, batch)
 
 
@@ -199,7 +210,8 @@ def refused(model: nn.Module) -> str:
     step, said = compile_for(model, batch)
     assert step(model, *batch)[0] == step.eager(model, *batch)[0]
     assert step.eager_batches == 2
-    (sentence,) = said
+    sentence = said[-1]
+    assert [text.split()[0] for text in said[:-1]] in ([], ["Compiling"])
     assert sentence.startswith("The training step could not be compiled (")
     assert sentence.endswith("training goes on without.")
     return sentence
@@ -230,6 +242,67 @@ def test_other_numbers_than_eager(caches: Path, monkeypatch: pytest.MonkeyPatch)
     assert "its sums and gradients are off by " in refused(Pairs().double())
 
 
+def test_code_that_others_may_write_is_not_run(caches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled steps are pickles: they come from a folder that this user alone can write, or not at all."""
+    monkeypatch.setenv("HDISTILL_CACHE", str(tmp_path))
+    (tmp_path / "compiled").mkdir()
+    (tmp_path / "compiled").chmod(0o777)
+    assert "Other users can write to" in refused(Pairs().double())
+    (tmp_path / "compiled").rmdir()
+    assert compiled._folder().stat().st_mode & 0o777 == 0o700
+
+
+def test_ctrl_c_is_answered_during_a_build(
+    caches: Path, argon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which takes minutes: what is built is said, also without progress, and a signal ends it before it is done."""
+    before = set((caches / "compiled").glob("*.step"))
+
+    def announced(text: str) -> None:
+        report.say(text)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    monkeypatch.setattr(fit_module, "say", announced)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            argon,
+            tmp_path / "run",
+            FitSettings(student="painn-small", steps=2, batch_size=4, compile=True),
+            progress=False,
+        )
+    assert "Compiling the training step of painn-small (energy, forces, hessian)" in capsys.readouterr().err
+    assert set((caches / "compiled").glob("*.step")) == before
+
+
+def test_where_kernels_are_kept_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    with compiled._kernels_in(tmp_path):
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
+def test_pairs_and_atoms_energies_are_compiled(caches: Path) -> None:
+    """(B,B) weights, padded where there is one structure; two more terms."""
+    settings = replace(
+        SETTINGS, difference_weight=2.0, atom_energy_weight=1.0, hessian_weight=0.0, student="painn-small"
+    )
+    model, batches = Pairs().double(), []
+    for n in (7, 1, 23):
+        samples = [
+            replace(s, labels=replace(s.labels, atom_energies=np.linspace(-1, 1, s.structure.n_atoms)))
+            for s in argon_samples(n)
+        ]
+        batch, targets, factors = given(samples, settings)
+        targets = with_pairs(with_atom_energies(targets, samples, REFERENCES), samples)
+        batches.append((batch, targets, factors))
+    step, said = compile_for(model, batches[0], settings)
+    assert said[-1].startswith("Compiled")
+    assert {"difference", "atom_energy"} < set(batches[0][2])
+    for batch in batches:
+        assert_equal(step, model, batch)
+    assert step.eager_batches == 0
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("hessian_weight", [0.0, 0.3])
@@ -237,7 +310,7 @@ def test_painn(caches: Path, dtype: str, hessian_weight: float) -> None:
     settings = replace(SETTINGS, dtype=dtype, hessian_weight=hessian_weight, products_per_step=1)  # type: ignore[arg-type]
     model = build(size_of("painn-small"), (18,), scale=1.0).to(getattr(torch, dtype))
     step, said = compile_for(model, given(argon_samples(12), settings), settings)
-    assert said[0].startswith("Compiled")
+    assert said[-1].startswith("Compiled")
     for samples in (argon_samples(12), argon_samples(1), argon_samples(40, seed=4)):
         assert_equal(step, model, given(samples, settings))
     assert step.eager_batches == 0
@@ -263,7 +336,7 @@ def test_students_and_stress(caches: Path, name: str, repulsion: bool, method: P
     settings = replace(SETTINGS, student=name, stress_weight=0.1, products_per_step=1, product_method=method)
     model = build(size_of(name, repulsion), (18,), scale=1.0).double()
     step, said = compile_for(model, given(argon_crystals(9), settings), settings)
-    assert said[0].startswith("Compiled")
+    assert said[-1].startswith("Compiled")
     for n in (9, 1, 17):
         batch = given(argon_crystals(n), settings)
         assert ("stress" in batch[2]) != is_direct(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
+from ase.io import read, write
 
 from hdistill.data.errors import InputError
-from hdistill.trainer.evaluation.dynamics import Limits, Motion, drift_and_excursion, nve, run
+from hdistill.trainer.evaluation.dynamics import Limits, Motion, drift_and_excursion, nve, run, take_velocities
 
 
 class Springs(Calculator):  # type: ignore[misc]
@@ -132,6 +134,46 @@ def test_numbers_that_are_none_end_the_run() -> None:
     assert "not finite" in found.why
     assert np.isfinite(found.total).all()
     assert found.summary()["stable"] is False
+
+
+def test_nve_has_no_friction() -> None:
+    with pytest.raises(TypeError, match="friction"):
+        nve(two(), Springs(two().positions), friction=0.02)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "factor"), [("vel", None, 1.0), ("velocities", "m/s", 1e-5), ("velo", "A/ps", 1e-3)]
+)
+def test_velocities_of_a_file_are_kept(name: str, unit: str | None, factor: float, tmp_path: Path) -> None:
+    """In A/fs, or the unit it states; the motion of the whole is taken out; what was done is said."""
+    atoms = molecule("CH3OH")
+    velocities = np.random.default_rng(0).normal(scale=0.01, size=(len(atoms), 3))
+    velocities -= atoms.get_masses() @ velocities / atoms.get_masses().sum()
+    atoms.arrays[name] = (velocities + np.array([0.01, 0, 0])) / factor
+    if unit is not None:
+        atoms.info["velocities_unit"] = unit
+    write(tmp_path / "start.xyz", atoms, format="extxyz")
+    stored = read(tmp_path / "start.xyz")
+    said = take_velocities(stored)
+    assert said.startswith(f"Velocities '{name}' of the file are kept, in {unit or 'A/fs'} ")
+    assert said.endswith("without the motion of the whole (0.01 A/fs).")
+    assert ("no unit is stated" in said) == (unit is None)
+    assert stored.get_velocities() * units.fs == pytest.approx(velocities, rel=1e-3, abs=1e-7)
+    seen: list[Atoms] = []
+    run(stored, EMT(), Motion(steps=1, temperature_K=900), lambda moving, fs: seen.append(moving.copy()))
+    assert seen[0].get_momenta() == pytest.approx(stored.get_momenta())
+    assert take_velocities(stored).startswith("Momenta of the file are kept (")
+    assert take_velocities(two()) == ""
+
+
+def test_velocities_that_cannot_be_used() -> None:
+    atoms = two()
+    atoms.arrays["vel"] = np.full((2, 3), np.nan)
+    with pytest.raises(InputError, match="'vel' of the file is not three finite numbers for each atom"):
+        take_velocities(atoms.copy())
+    atoms.info["velocities_unit"] = "furlong/fortnight"
+    with pytest.raises(InputError, match="are in 'furlong/fortnight'; A/fs, A/ps"):
+        take_velocities(atoms)
 
 
 def test_langevin_holds_the_temperature() -> None:
