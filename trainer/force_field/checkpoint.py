@@ -119,7 +119,7 @@ def unpack_tensors(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dic
         header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["hdistill"])
         if not isinstance(header, dict):
             raise ValueError("its header is no object")
-        return tensors, header
+        return dict(sorted(tensors.items())), header
     except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{name} is damaged or was not written by hdistill ({error}).") from error
 
