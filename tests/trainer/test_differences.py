@@ -163,13 +163,13 @@ def test_atom_energies_by_hand(samples: list[Sample], labels: Path) -> None:
 
 def test_atom_energies_are_learned_or_asked_for(argon: Path, labels: Path, tmp_path: Path) -> None:
     settings = replace(
-        SETTINGS, atom_energy_weight=1.0, energy_weight=1.0, energy_weight_end=5.0, steps=60, batch_size=4, warmup=2
+        SETTINGS, atom_energy_weight=1.0, energy_weight=1.0, energy_weight_end=5.0, steps=200, batch_size=4, warmup=2
     )
     result = fit(labels, tmp_path / "run", settings, progress=False)
     lines = [line.split(",") for line in (result.run / "log.csv").read_text().splitlines()]
     column, weight = lines[0].index("atom_energy"), lines[0].index("energy_weight")
     assert float(lines[-1][column]) < 0.7 * float(lines[1][column])
-    assert float(lines[-1][weight]) == pytest.approx(1 + 4 * (59 / 60) ** 2)
+    assert float(lines[-1][weight]) == pytest.approx(1 + 4 * (199 / 200) ** 2)
     assert load_student(result.run).card.references.energies == pytest.approx((2.2, 1.2), abs=0.3)
     with pytest.raises(InputError, match=r"has no atomic energies in its train split.*--atom-energies"):
         fit(argon, tmp_path / "no", settings, progress=False)

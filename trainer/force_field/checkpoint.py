@@ -27,7 +27,7 @@ STUDENT = "student.safetensors"
 LAST = "last.safetensors"
 FORMAT = "hdistill student"
 VERSION = 1
-MOST = {"channels": 4096, "layers": 64, "basis": 1024, "cutoff": 50.0}  # of a student's size
+MOST = {"channels": 4096, "layers": 64, "basis": 1024, "cutoff": 50.0, "max_l": 12}  # of a student's size
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 UNITS = {"energy": "eV", "forces": "eV/A", "stress": "eV/A^3", "hessian": "eV/A^2, +d2E/dR2"}
 

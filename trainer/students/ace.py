@@ -89,9 +89,10 @@ class Ace(nn.Module):
 def smooth_filters(basis: int, width: int) -> nn.Linear:
     """Fresh radial functions: the n-th wave of the basis weighs 1/n, so that they, and their derivatives, begin smooth."""
     filters = linear(basis + 1, width)
-    sizes = torch.tensor([1 / n for n in range(1, basis + 1)] + [1.0])
+    sizes = [1 / n for n in range(1, basis + 1)] + [1.0]
+    scale = RADIAL_SIZE * math.sqrt((basis + 1) / sum(size**2 for size in sizes))
     with torch.no_grad():
-        filters.weight *= RADIAL_SIZE * sizes * math.sqrt((basis + 1) / float(sizes.square().sum()))
+        filters.weight *= scale * torch.tensor(sizes)
     return filters
 
 
