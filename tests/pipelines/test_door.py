@@ -97,7 +97,8 @@ def test_options_and_keyword_arguments_have_the_same_names() -> None:
     label_options = options_of("label") - COMMAND_LINE_ONLY - {"part", "dry_run"}
     assert label_options <= functions["label"]
     assert functions["estimate"] | functions["share"] <= functions["label"] | {"share"}
-    assert options_of("fit") - COMMAND_LINE_ONLY - {"resume"} <= functions["fit"]
+    assert options_of("fit") - COMMAND_LINE_ONLY - {"resume", "finish_in"} <= functions["fit"]
+    assert "finish_in" in functions["resume"]
     assert options_of("evaluate") - COMMAND_LINE_ONLY <= functions["evaluate"]
     assert options_of("md") - COMMAND_LINE_ONLY <= functions["md"]
     assert options_of("labels", "subset") - COMMAND_LINE_ONLY - {"folder"} <= functions["subset"]
