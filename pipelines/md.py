@@ -73,10 +73,11 @@ def run_md(
     """Move atoms with a student, and go on where a run with the same settings was killed, to the same numbers; more steps lengthen it.
 
     run: a run folder, a student file, a .pt2, or any ASE calculator. start: Atoms, or a file that ASE reads (its last structure,
-    or FILE@INDEX); momenta in it, or an array of velocities, are kept, so that the last structure of a trajectory goes on, else they are drawn; ASE's constraints
-    hold. The run ends where atoms collide, bonds break, the temperature runs away or an atom is beyond stop_beyond: `why` names
-    step and atoms. Returns what summary.json holds. Raises InputError, before anything is written: no student, no readable
-    file, a structure that the student refuses, a folder with another run.
+    or FILE@INDEX); momenta in it, or an array of velocities (A/fs, or the unit that velocities_unit states), are kept, so that the
+    last structure of a trajectory goes on, else they are drawn; ASE's constraints hold. The run ends where atoms collide, bonds
+    break, the temperature runs away or an atom is beyond stop_beyond: `why` names step and atoms. Returns what summary.json holds.
+    Raises InputError, before anything is written: no student, no readable file, a structure that the student refuses, a folder
+    with another run.
     """
     from hdistill.data.errors import InputError
     from hdistill.data.support.publish import publish

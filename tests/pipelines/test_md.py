@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk
 from ase.io import read, write
 
@@ -67,14 +67,18 @@ def test_a_run_at_constant_energy_is_written_down(run: Path, start: Path, tmp_pa
     assert not np.allclose(frames[0].positions, frames[-1].positions, atol=1e-3)
 
 
-def test_elements_are_checked_before_anything_is_written(run: Path, start: Path, tmp_path: Path) -> None:
-    """So that the corrected command finds no folder in its way."""
+def test_velocities_that_a_file_has_as_an_array_are_kept(
+    run: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     atoms = read(start)
-    atoms.numbers[0] = 2
-    write(tmp_path / "helium.xyz", atoms)
-    with pytest.raises(InputError, match="not trained on He; it knows Ar"):
-        run_md(run, str(tmp_path / "helium.xyz"), tmp_path / "md", Motion(steps=2), progress=False)
-    assert not (tmp_path / "md").exists()
+    velocities = np.zeros((len(atoms), 3))
+    velocities[:2, 0] = 1e-3, -1e-3  # A/fs
+    atoms.arrays["vel"] = velocities
+    write(tmp_path / "moving.xyz", atoms)
+    run_md(run, str(tmp_path / "moving.xyz"), tmp_path / "md", MdSettings(steps=1, every=1))
+    assert "Velocities 'vel' of the file are kept, in A/fs since no unit is stated" in capsys.readouterr().err
+    first = read(tmp_path / "md" / "trajectory.xyz", "0")
+    assert first.get_velocities() * units.fs == pytest.approx(velocities, abs=1e-7)
 
 
 def test_a_trajectory_goes_on_with_its_velocities(run: Path, start: Path, tmp_path: Path) -> None:
