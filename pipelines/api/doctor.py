@@ -50,8 +50,8 @@ def _package_row(package: tuple[str, str, str, str]) -> dict[str, Any]:
         found = version(distribution) if there else ""
     except PackageNotFoundError:
         found = "of unknown version"
-    target = f"hdistill[{extra}]" if extra else "hdistill"
-    return _row(distribution, used_by, there, found, f'pip install "{target}"')
+    target = f".[{extra}]" if extra else "."
+    return _row(distribution, used_by, there, found, f'pip install -c constraints.txt "{target}" (in the checkout)')
 
 
 def _compiler() -> dict[str, Any]:

@@ -21,7 +21,10 @@ EXIT_PHYSICS = 4
 
 
 class Commands(click.Group):
-    """A group whose errors are one sentence, and which suggests the nearest command."""
+    """A group whose errors are one sentence, which suggests the nearest command and lists commands in the order of their use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -8,7 +8,7 @@ from . import clusters, export, fit, judge, label, labels, listings, md
 from .command import Commands
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="hdistill")
 def main() -> None:
     """Distil a foundation model for atoms into a small, fast force field.

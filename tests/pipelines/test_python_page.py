@@ -101,3 +101,12 @@ def test_what_is_no_setting_is_refused_with_the_nearest(tmp_path: Path) -> None:
         hdistill.label("my.xyz", tmp_path, teacher="lennard-jones", split="0.8,0.1,0.1")  # type: ignore[call-arg]
     with pytest.raises(hdistill.HDistillError, match="Did you mean 'student'"):
         hdistill.fit(tmp_path, tmp_path / "run", studnet="painn")  # type: ignore[call-arg]
+
+
+def test_the_tests_that_the_security_page_names_are_there() -> None:
+    root = PAGE.parents[1]
+    names = re.findall(r"`(tests/[^`]+)`", (PAGE.parent / "security.md").read_text())
+    assert len(names) > 5
+    for name in names:
+        file, _, function = name.partition("::")
+        assert f"def {function or 'test_'}" in (root / file).read_text(), name
