@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from hdistill.data.errors import InputError
 from hdistill.labeler.planning.plan import LabelSettings
@@ -17,6 +17,9 @@ from .before import check_label
 from .options import LabelOptions, showing
 from .results import Estimate, Labelled, Share, result_of
 
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
 Say = Callable[[str], None]
 
 
@@ -25,7 +28,7 @@ def label(
     subset: Subset,
     out: Place,
     *,
-    teacher: str,
+    teacher: str | Calculator,
     data: Place | None = None,
     add: str | None = None,
     extend: bool = False,
@@ -42,7 +45,8 @@ def label(
 ) -> Labelled:
     """Label a subset with a teacher into the directory `out`; the same call again continues what was begun, or finds it done.
 
-    subset: files (with slices, "my.xyz@0:100"), a name from subsets(), Atoms, or a list of these. data: where the files of a named
+    teacher: a name from teachers(), a checkpoint file, "ase:module.Class", or an ASE calculator, which is pickled for a process of its
+    own. subset: files (with slices, "my.xyz@0:100"), a name from subsets(), Atoms, or a list of these. data: where the files of a named
     subset are. add: "probes:4" more of each structure than `hessian` says. extend: put the structures that the finished set in `out`
     lacks into it. cluster: a cluster file, scheduler: the address of a Dask cluster; else `workers` teachers on this machine.
     deadline: seconds that a small batch may take. say: called with each remark.
@@ -75,7 +79,7 @@ def label_share(
     out: Place,
     share: str,
     *,
-    teacher: str,
+    teacher: str | Calculator,
     data: Place | None = None,
     workers: int = 2,
     threads: int = 1,
@@ -106,7 +110,7 @@ def label_share(
 def estimate(
     subset: Subset,
     *,
-    teacher: str,
+    teacher: str | Calculator,
     data: Place | None = None,
     workers: int = 2,
     threads: int = 1,
@@ -124,8 +128,8 @@ def estimate(
         return result_of(Estimate, predict(wanted, where, run))
 
 
-def label_settings(subset: Subset, folder: Path, teacher: str, settings: LabelOptions) -> LabelSettings:
-    """Raises InputError for a name that is no setting, with the nearest one."""
+def label_settings(subset: Subset, folder: Path, teacher: str | Calculator, settings: LabelOptions) -> LabelSettings:
+    """Raises InputError for a name that is no setting, with the nearest one, and for a calculator that cannot be stored."""
     from hdistill.data.errors import nearest
 
     known = set(LabelSettings.__dataclass_fields__)
@@ -133,6 +137,13 @@ def label_settings(subset: Subset, folder: Path, teacher: str, settings: LabelOp
         if name not in known:
             raise InputError(f"'{name}' is no setting of label.{nearest(name, known)}")
     given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    if not isinstance(teacher, str):
+        if given.get("arguments"):
+            raise InputError("arguments are for teacher='ase:module.Class'; this calculator has its own.")
+        from ..live_calculator import TEACHER, stored
+
+        given["arguments"] = stored(teacher)
+        teacher = TEACHER
     return LabelSettings(teacher=teacher, subset=subset_names(subset, folder), **given)
 
 

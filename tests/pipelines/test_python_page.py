@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ase import Atoms
+from ase.calculators.lj import LennardJones
 from ase.io import write
 
 import hdistill
 from hdistill.data import sources
 from hdistill.pipelines.api.arguments import subset_names
 from hdistill.pipelines.api.results import Evaluation, result_of
+from hdistill.pipelines.live_calculator import load, stored
 from tests.labeler.conftest import clusters
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
@@ -25,6 +29,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     names: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("page"))
+        patch.setenv("HDISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
         for number, block in enumerate(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)):
             exec(compile(block, f"docs/python.md, example {number + 1}", "exec"), names)
         names["labels_again"] = hdistill.label(
@@ -47,6 +52,54 @@ def test_the_page_says_what_happens(names: dict[str, Any]) -> None:
 def test_the_same_atoms_continue_what_was_begun(names: dict[str, Any]) -> None:
     assert names["labels_again"].n_labelled_now == 0
     assert names["labels_again"].n_structures == 24
+
+
+def test_a_calculator_of_this_session_labels(names: dict[str, Any]) -> None:
+    """Its labels are what it says itself, of structures and of products."""
+    assert names["own"].n_structures == 4
+    samples = [sample for split in ("train", "val", "test") for sample in _samples(names["own"], split)]
+    assert len(samples) == 4
+    for sample in samples:
+        atoms = Atoms(sample.structure.numbers, sample.structure.positions, calculator=names["argon"])
+        assert sample.labels.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+        assert sample.labels.hessian.values.shape == (4, 4, 3)
+
+
+def _samples(labels: Any, split: str) -> list[Any]:
+    try:
+        return list(hdistill.samples(labels, split))
+    except hdistill.HDistillError:  # a split without structures
+        return []
+
+
+def test_a_stored_calculator_is_the_same_one_and_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDISTILL_CACHE", str(tmp_path / "cache"))
+    calculator = LennardJones(sigma=3.4)
+    arguments = stored(calculator)
+    assert stored(LennardJones(sigma=3.4)) == arguments
+    atoms = clusters(1)[0]
+    atoms.calc = calculator
+    energy = atoms.get_potential_energy()
+    assert stored(LennardJones(sigma=3.5)) != arguments
+    (digest, name) = (argument.partition("=")[2] for argument in arguments)
+    atoms.calc = load(digest, name)
+    assert atoms.get_potential_energy() == energy
+    file = tmp_path / "cache" / "calculators" / f"{digest}.pickle"
+    assert file.parent.stat().st_mode & 0o077 == 0
+    file.chmod(0o600)
+    file.write_bytes(pickle.dumps(LennardJones(sigma=9.9)))
+    with pytest.raises(hdistill.HDistillError, match="has changed"):
+        load(digest, name)
+    for wrong in ("../../x", "0" * 64):
+        with pytest.raises(hdistill.HDistillError, match="is not stored here"):
+            load(wrong, name)
+    file.parent.chmod(0o777)
+    with pytest.raises(hdistill.HDistillError, match="chmod 700"):
+        load(digest, name)
+    calculator.lock = threading.Lock()
+    file.parent.chmod(0o700)
+    with pytest.raises(hdistill.HDistillError, match="cannot be sent to a process of its own"):
+        stored(calculator)
 
 
 def test_results_print_and_are_json(names: dict[str, Any]) -> None:
