@@ -61,7 +61,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("evaluate", "run", "labels", "--split", "tests"), "Did you mean 'test'"),
         (("evaluate", "run", "labels"), "run does not exist"),
         (("md", "run", "none.xyz", "-o", "md"), "could not be read as a structure"),
-        (("md", "run", "argon.xyz", "-o", "labels"), "labels is in use"),
     ],
 )
 def test_it_is_said_at_once(folder: Path, words: tuple[str, ...], message: str) -> None:
