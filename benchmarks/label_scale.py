@@ -8,6 +8,8 @@ planning    from an extxyz file to a plan on disk, by `lennard-jones`; baseline:
 overhead    Dask, one worker, its teacher's child and everything written, where a batch takes half a second of CPU; baseline:
             the same teacher asked for the same batches by a plain loop in one process, nothing written.
 workers     two workers; baseline: one worker.
+fixed       CPU seconds of a whole run of 60 small structures by the command line, its processes and imports, and those of a bare loop
+            that loads the same teacher once and asks it for the same labels.
 finishing   chunks to shards and manifest; and how many chunks a second go through Dask when there is nothing to do.
 
 Memory is the growth of the largest resident size of a fresh process over what it was after its imports. Seconds are of wall time
@@ -32,7 +34,7 @@ from typing import Any
 BATCH = 64  # structures in a chunk, which are one batch
 BATCH_S = 0.5  # CPU seconds of a batch
 POLL_S = 0.05
-PARTS = ("planning", "overhead", "workers", "finishing")
+PARTS = ("planning", "overhead", "workers", "fixed", "finishing")
 
 
 def main() -> None:
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--finish", type=int, default=20_000, help="structures to finish (default %(default)s)")
     parser.add_argument("--chunks", type=int, default=40, help="chunks of half a second (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of overhead and workers (default %(default)s)")
+    parser.add_argument("--teacher", default="lennard-jones", help="names, of the fixed cost (default %(default)s)")
     parser.add_argument("--only", default=",".join(PARTS), help="some of %(default)s")
     parser.add_argument("--folder", type=Path, help="where to work; default: the folder for temporary files")
     given = parser.parse_args()
@@ -53,6 +56,8 @@ def main() -> None:
             show_planning(folder, [int(size) for size in given.sizes.split(",")])
         if "overhead" in parts or "workers" in parts:
             show_workers(folder, given.chunks, given.rounds, "workers" in parts)
+        if "fixed" in parts:
+            show_fixed(folder, given.teacher.split(","))
         if "finishing" in parts:
             show_finishing(folder, given.finish)
 
@@ -97,6 +102,34 @@ def show_workers(folder: Path, chunks: int, rounds: int, with_two: bool) -> None
         print(f"one worker / two workers: steady {ratios(steady, 1, 2)}, whole {ratios(whole, 1, 2)}", flush=True)
 
 
+def show_fixed(folder: Path, teachers: list[str]) -> None:
+    """What a small run costs besides the teacher's own work, all processes together."""
+    path = write_clusters(folder / "small.xyz", 60, "O")
+    print("\nteacher          CPU s, bare loop   CPU s, hdistill label   difference", flush=True)
+    for teacher in teachers:
+        bare = cpu_of([sys.executable, __file__, "--inside", "bare", str(path), teacher])
+        words = [
+            "label",
+            "--teacher",
+            teacher,
+            "--subset",
+            str(path),
+            "-o",
+            str(folder / f"small-{teacher}"),
+            "--quiet",
+        ]
+        whole = cpu_of([sys.executable, "-m", "hdistill.pipelines", *words])
+        print(f"{teacher:15}  {bare:16.1f}   {whole:21.1f}   {whole - bare:10.1f}", flush=True)
+
+
+def cpu_of(command: list[str]) -> float:
+    """CPU seconds of a command and of everything that it waited for."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True, env=environment())
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def show_finishing(folder: Path, size: int) -> None:
     path = write_clusters(folder / "finish.xyz", size)
     out = folder / "finish"
@@ -117,8 +150,8 @@ def show_finishing(folder: Path, size: int) -> None:
     )
 
 
-def write_clusters(path: Path, n: int) -> Path:
-    """n clusters of 3 to 6 argon atoms, ten in a group, as extended XYZ."""
+def write_clusters(path: Path, n: int, symbol: str = "Ar") -> Path:
+    """n clusters of 3 to 6 atoms, ten in a group, as extended XYZ."""
     import numpy as np
 
     corners = np.array([[x, y, z] for x in (0.0, 3.6) for y in (0.0, 3.6) for z in (0.0, 3.6)])
@@ -128,7 +161,7 @@ def write_clusters(path: Path, n: int) -> Path:
             size = 3 + number % 4
             positions = corners[:size] + rng.normal(scale=0.1, size=(size, 3))
             file.write(f'{size}\nProperties=species:S:1:pos:R:3 group=cluster-{number // 10} pbc="F F F"\n')
-            file.writelines(f"Ar {x:.8f} {y:.8f} {z:.8f}\n" for x, y, z in positions.tolist())
+            file.writelines(f"{symbol} {x:.8f} {y:.8f} {z:.8f}\n" for x, y, z in positions.tolist())
     return path
 
 
@@ -206,11 +239,13 @@ def inside_plan(path: str, out: str) -> dict[str, Any]:
 
     from hdistill.labeler.planning.plan import request_of
     from hdistill.labeler.planning.prepare import prepare
-    from hdistill.labeler.process.host import HostSettings
+    from hdistill.labeler.process.host import HostSettings, TeacherHost
 
     wanted = settings(Path(path))
     before, began, cpu = largest(), time.perf_counter(), time.process_time()
-    plan = prepare(wanted, Path(out), None, HostSettings(request_of(wanted)), quiet)
+    host = TeacherHost(HostSettings(request_of(wanted)))
+    plan = prepare(wanted, Path(out), None, host, quiet)
+    host.close()
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     disk = sum(file.stat().st_size for file in Path(out).rglob("*") if file.is_file())
     return {
@@ -238,6 +273,21 @@ def inside_loop(path: str) -> dict[str, Any]:
     return {"steady": (end - ready) / len(labels), "whole": end - began}
 
 
+def inside_bare(path: str, teacher: str) -> dict[str, Any]:
+    """The baseline of the fixed cost: one process with the teacher, which is loaded once and asked for all labels."""
+    from hdistill.data import sources
+    from hdistill.data.probes import draw, parse_spec
+    from hdistill.labeler.process.parent import TeacherProcess
+    from hdistill.labeler.teachers import registry
+    from hdistill.labeler.teachers.environments import interpreter
+
+    spec = parse_spec("probes:4")
+    with TeacherProcess(interpreter(registry.entry(teacher).family), registry.request(teacher)) as process:
+        for structure in sources.read(path):
+            process.label([structure], [draw(spec, 0, structure.id, structure.n_atoms)])
+    return {}
+
+
 def inside_label(path: str, out: str, workers: str) -> dict[str, Any]:
     began = time.perf_counter()
     from hdistill.labeler.run import RunSettings, label
@@ -249,19 +299,18 @@ def inside_label(path: str, out: str, workers: str) -> dict[str, Any]:
 
 def inside_chunks(path: str, out: str) -> dict[str, Any]:
     """All chunks of a plan, and no shards yet."""
-    from hdistill.labeler.run import RunSettings, label_part
+    from hdistill.labeler.run import RunSettings, label_share
 
     wanted = settings(Path(path))
     began = time.perf_counter()
-    label_part(wanted, Path(out), (1, 1), run=RunSettings(2, progress=False), say=quiet)
+    label_share(wanted, Path(out), (1, 1), run=RunSettings(2, progress=False), say=quiet)
     return {"seconds": time.perf_counter() - began}
 
 
 def inside_dispatch(out: str) -> dict[str, Any]:
     """The window over Dask for chunks that are done already."""
-    from hdistill.labeler.executors import over_dask
-    from hdistill.labeler.executors.admission import Task
-    from hdistill.labeler.executors.cluster import connect
+    from hdistill.labeler.executors.in_process import InProcess
+    from hdistill.labeler.executors.pool import TeacherPool
     from hdistill.labeler.planning.plan import load, missing, request_of
     from hdistill.labeler.process.host import HostSettings
 
@@ -272,8 +321,8 @@ def inside_dispatch(out: str) -> dict[str, Any]:
     assert missing(plan, folder) == []
     listing = time.perf_counter() - began
     chunks = [*range(plan.n_chunks)]
-    with connect(Task.of(folder, host), quiet, None, 2) as cluster:
-        receipts = over_dask.receipts(cluster, chunks, folder, host)
+    with TeacherPool(host, 2) as teachers:
+        receipts = InProcess(teachers).receipts(chunks, folder)
         next(receipts)
         began, cpu = time.perf_counter(), time.process_time()
         n = sum(1 for _ in receipts)
@@ -316,6 +365,7 @@ INSIDE = {
     "iread": inside_iread,
     "plan": inside_plan,
     "loop": inside_loop,
+    "bare": inside_bare,
     "label": inside_label,
     "chunks": inside_chunks,
     "dispatch": inside_dispatch,

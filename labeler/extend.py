@@ -14,43 +14,32 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from hdistill.data.convert import merge
-from hdistill.data.errors import HDistillError, InputError, LabelSetError, PlanMismatch
-from hdistill.data.format.manifest import History, Manifest, Pass, TeacherOfPass, read_manifest
-from hdistill.data.format.schema import SPLITS
-from hdistill.data.format.shard import append_products, concatenate, decode, packed_ids, select, without_products
-from hdistill.data.format.shard_file import Arrays, open_shard, read_arrays
-from hdistill.data.labelsets import agreement, provenance, writer
+from hdistill.data.errors import InputError, LabelSetError, PlanMismatch
+from hdistill.data.format.manifest import MANIFEST, History, Manifest, Pass, TeacherOfPass, read_manifest
+from hdistill.data.labelsets import provenance, writer
 from hdistill.data.labelsets.label_set import LabelSet, open_label_set
-from hdistill.data.labelsets.split import parse_fractions, split_of
 from hdistill.data.probes import HessianSpec, parse_spec
 
-from .planning import plan as plans
+from .joining import TeacherDrifted as TeacherDrifted, require_no_drift, splits_kept, with_products
+from .planning.plan import PLAN, LabelSettings, base_name
 from .planning.prepare import fingerprints
-from .run import LabelResult, RunSettings, complete, label, label_part
-from .teachers import registry as catalogue
+from .run import LabelResult, RunSettings, label
+from .teachers import registry
 
 PASSES = "passes"
-AT_ONCE = 1024  # structures that are decoded together
 Say = Callable[[str], None]
 
 
-class TeacherDrifted(HDistillError):
-    """The teacher no longer says of a structure what it said in an earlier pass."""
-
-
 def add(
-    settings: plans.LabelSettings,
+    settings: LabelSettings,
     more: str,
     out: Path,
     data: Path | None = None,
@@ -69,7 +58,8 @@ def add(
         raise InputError(
             f"--add was '{more}' for --hessian {base}; it takes {_countable(base)}:K, so many more of the same."
         )
-    first = complete(settings, out, data, run, say)
+    is_complete = (out / MANIFEST).exists()  # which is no news to one who adds to it
+    first = label(settings, out, data, run, (lambda _: None) if is_complete else say)
     clean(out, first.manifest)
     have, want = first.manifest.hessian.per_structure or 0, base.count + spec.count
     if have >= want:
@@ -95,15 +85,15 @@ def add(
     done = _run_pass(pass_settings, folder, None, run, say)
     old, new = open_label_set(out), open_label_set(folder)
     provenance.require_same_teacher(old.manifest.teacher, new.manifest.teacher, (str(out), "this pass"))
-    drift = _drift(old, new)
+    drift = require_no_drift(old, new)
     record = msgspec.structs.replace(_record(old, new), add=str(wanted), products=(have, want), drift=drift)
     facts = _facts_with(old.manifest, record, hessian=provenance.hessian_settings(old.manifest, want))
-    manifest = _replace(out, record, lambda: writer.write(out, _with_products(old, new), facts))
+    manifest = _replace(out, record, lambda: writer.write(out, with_products(old, new), facts))
     return LabelResult(out, manifest, first.n_labelled_now + done.n_labelled_now, time.monotonic() - started)
 
 
 def extend(
-    settings: plans.LabelSettings,
+    settings: LabelSettings,
     out: Path,
     data: Path | None = None,
     run: RunSettings = RunSettings(),  # noqa: B008 (frozen)
@@ -135,7 +125,7 @@ def extend(
     provenance.require_same_teacher(old.manifest.teacher, new.manifest.teacher, (str(out), "this pass"))
     record = msgspec.structs.replace(_record(old, new), extend=asked, n_structures=new.manifest.counts.n_structures)
     rows = merge.index([old, new])
-    chosen = _splits_kept(old, new, rows)
+    chosen = splits_kept(old, new, rows)
     facts = _facts_with(
         old.manifest,
         record,
@@ -160,17 +150,11 @@ def clean(out: Path, manifest: Manifest) -> None:
         shutil.rmtree(out / PASSES, ignore_errors=True)
 
 
-def _run_pass(
-    settings: plans.LabelSettings, folder: Path, data: Path | None, run: RunSettings, say: Say
-) -> LabelResult:
+def _run_pass(settings: LabelSettings, folder: Path, data: Path | None, run: RunSettings, say: Say) -> LabelResult:
     try:
-        n = 0
-        if run.workers == 1 and run.scheduler is None and run.jobs is None:  # one worker needs no cluster
-            n = label_part(settings, folder, (1, 1), data, run, say).n_labelled_now
-        done = label(settings, folder, data, run, say)
-        return replace(done, n_labelled_now=n + done.n_labelled_now)
+        return label(settings, folder, data, run, say, is_pass=True)
     except InputError:
-        if not (folder / plans.PLAN).exists():
+        if not (folder / PLAN).exists():
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -206,126 +190,13 @@ def _facts_with(manifest: Manifest, record: Pass, **changed: Any) -> writer.Fact
     return replace(writer.facts_of(manifest), history=history, **changed)
 
 
-def _drift(old: LabelSet, new: LabelSet) -> dict[str, float]:
-    """Largest difference of energies and forces between the passes. Raises TeacherDrifted."""
-    allowed = agreement.tolerance(old.manifest)
-    found = {"energy": 0.0, "forces": 0.0}
-    for arrays, more, places in _pairs(old, new):
-        for start in range(0, len(places), AT_ONCE):
-            block = places[start : start + AT_ONCE]
-            stored = decode(without_products(select(arrays, block)), 0, len(block))
-            again = decode(without_products(select(more, block)), 0, len(block))
-            for sample, other in zip(stored, again, strict=True):
-                for difference in agreement.compare(sample.labels, other.labels, allowed):
-                    if not difference.agrees:
-                        raise TeacherDrifted(
-                            f"The teacher is not what it was: of structure {sample.structure.id} ({sample.structure.group}) it "
-                            f"gives another {difference}. Use the environment that labelled the set; {new.path} can be removed."
-                        )
-                    if difference.quantity in found:
-                        found[difference.quantity] = max(found[difference.quantity], difference.found)
-    return found
-
-
-def _with_products(old: LabelSet, new: LabelSet) -> Iterator[writer.Block]:
-    """The old set's shards with the new products behind their own, everything as it is stored."""
-    hessians = old.manifest.hessian, new.manifest.hessian
-    all_computed = all(h.n_computed == h.n_products for h in hessians)  # else it is not known of a part
-    for arrays, more, _ in _pairs(old, new):
-        counts = [int(part["product_offsets"][-1]) for part in (arrays, more)]
-        yield writer.Block(
-            append_products(arrays, more),
-            sum(n * h.codec_error_mean for n, h in zip(counts, hessians, strict=True)),
-            max((h.codec_error_max for n, h in zip(counts, hessians, strict=True) if n), default=0.0),
-            sum(counts) if all_computed else None,
-        )
-
-
-def _pairs(old: LabelSet, new: LabelSet) -> Iterator[tuple[Arrays, Arrays, NDArray[np.int64]]]:
-    """Each shard of the old set, the same structures with the labels of the new set, and which of them the new set has.
-
-    A structure that the second pass could not label stands in for itself, without products. Memory: 28 bytes for each structure
-    of the set, and two or three shards.
-    """
-    ids = _all_ids(new)
-    order = np.argsort(ids, kind="stable")
-    starts = np.cumsum([0, *(shard.n_structures for shard in new.shards)])
-    load = lru_cache(maxsize=2)(lambda path: read_arrays(path)[0])  # both sets are in the same order as a rule
-    for shard in old.shards:
-        arrays = read_arrays(shard.path)[0]
-        keys = packed_ids(arrays)
-        places = (
-            order[np.minimum(np.searchsorted(ids[order], keys), len(ids) - 1)] if len(ids) else np.zeros(0, np.int64)
-        )
-        known = np.flatnonzero(ids[places] == keys) if len(ids) else np.zeros(0, np.int64)
-        rows = places[known] if len(ids) else known
-        parts, at = [], np.zeros(len(keys), np.int64)
-        n = 0
-        for number, other in enumerate(new.shards):
-            mine = np.flatnonzero((rows >= starts[number]) & (rows < starts[number + 1]))
-            if len(mine):
-                parts.append(select(load(other.path), rows[mine] - starts[number]))
-                at[known[mine]] = n + np.arange(len(mine))
-                n += len(mine)
-        missing = np.setdiff1d(np.arange(len(keys)), known)
-        if len(missing):
-            parts.append(without_products(select(arrays, missing)))
-            at[missing] = n + np.arange(len(missing))
-        yield arrays, select(concatenate(parts), at), known
-
-
-def _all_ids(labels: LabelSet) -> NDArray[np.bytes_]:
-    """The id of every structure, (S,) of 16 bytes."""
-    found = [np.zeros(0, "S16")]
-    for shard in labels.shards:
-        with open_shard(shard.path) as file:
-            found.append(packed_ids(file))
-    return np.concatenate(found)
-
-
-def _splits_kept(old: LabelSet, new: LabelSet, rows: merge.Rows) -> merge.Selection:
-    """Everything is taken; a group that the old set has keeps its split, another one goes by its hash alone."""
-    splits = old.manifest.splits
-    if splits.fractions is None or splits.seed is None:
-        raise PlanMismatch(
-            f"{old.path} was put together from sets with different splits; label into another set and merge."
-        )
-    seed, fractions = splits.seed, parse_fractions(splits.fractions)
-    split = rows.split.copy()
-    fresh = rows.set == 1
-    if splits.by == "group":
-        units = _groups(new)
-        known = dict(zip(rows.group[~fresh].tolist(), rows.split[~fresh].tolist(), strict=True))
-    else:
-        units = [row.hex() for row in _bytes16(rows.id[fresh])]
-        known = {}
-    split[fresh] = [
-        known.get(key, SPLITS.index(split_of(unit, seed, fractions)))
-        for key, unit in zip(rows.group[fresh].tolist(), units, strict=True)
-    ]
-    return merge.Selection(np.ones(len(split), bool), split, 0, 0)
-
-
-def _groups(labels: LabelSet) -> list[str]:
-    found: list[str] = []
-    for shard in labels.shards:
-        with open_shard(shard.path) as file:
-            found += [group.decode() for group in file["group"][:].tolist()]
-    return found
-
-
-def _bytes16(ids: NDArray[np.bytes_]) -> list[bytes]:
-    """numpy drops NULs at the end of bytes; ids may end in them."""
-    return [row.ljust(16, b"\0") for row in ids.tolist()]
-
-
-def _require_settings(settings: plans.LabelSettings, manifest: Manifest, out: Path) -> str:
+def _require_settings(settings: LabelSettings, manifest: Manifest, out: Path) -> str:
     """Raise PlanMismatch where the settings are not those of the set; returns the Hessian labels that new structures get."""
     teacher, hessian, splits = manifest.teacher, manifest.hessian, manifest.splits
     spec = parse_spec(settings.hessian)
-    arguments = catalogue.parse_arguments(settings.arguments)
+    arguments = registry.parse_arguments(settings.arguments)
     for name, had, has in (
-        ("teacher", teacher.name, settings.teacher),
+        ("teacher", base_name(teacher.name), base_name(settings.teacher)),
         ("task", teacher.task, settings.task or teacher.task),
         ("dtype", teacher.dtype, settings.dtype),
         ("argument", teacher.arguments, arguments),

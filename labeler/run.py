@@ -1,26 +1,34 @@
-"""Label a subset: plan, then a window of chunks over Dask, then shards and a manifest. Run it again to continue."""
+"""Label a subset: a plan, then its chunks by an executor, then shards and a manifest. Run it again to continue.
+
+settings -> prepare -> plan on disk -> run_plan(plan, executor) -> chunks -> finish -> label set
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hdistill.data.errors import LabelSetError
+from hdistill.data.errors import HDistillError
 from hdistill.data.format.manifest import MANIFEST, Manifest, read_manifest
 from hdistill.data.support.progress import progress
 
-from .executors import over_dask, share as parts
-from .executors.admission import Task
-from .executors.cluster import connect
-from .executors.jobs import JobSettings
-from .planning import plan as plans
+from .executors.cluster_file import JobSettings
+from .executors.executor import Executor
+from .executors.in_process import InProcess
+from .executors.on_cluster import OnCluster
+from .executors.pool import TeacherPool
+from .executors.share import Share
+from .planning.plan import LabelSettings, Plan, missing, request_of
 from .planning.prepare import prepare
+from .planning.resume import require_same_labels
 from .process.host import DEADLINE_S, HostSettings
 from .teachers.environments import interpreter
-from .work.chunk import Receipt
-from .work.compact import finish
+from .work.compact import ChunkDamaged, damaged_chunks, finish
+
+ROUNDS = 3  # of making damaged chunks again
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,11 @@ class RunSettings:
     progress: bool = True
     jobs: JobSettings | None = None  # workers as jobs of a batch system
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether chunks are labelled by other machines' workers."""
+        return self.scheduler is not None or self.jobs is not None
+
 
 @dataclass(frozen=True)
 class LabelResult:
@@ -56,11 +69,11 @@ class LabelResult:
 
 
 @dataclass(frozen=True)
-class PartResult:
-    """What one part of a job array did: chunks of its share and of the whole plan that are missing still."""
+class ShareResult:
+    """What one share of a job array did: chunks of its own and of the whole plan that are missing still."""
 
     path: Path
-    part: str
+    share: str
     n_labelled_now: int
     n_chunks: int
     n_missing: int
@@ -68,113 +81,128 @@ class PartResult:
     seconds: float
 
 
-Say = Callable[[str], None]
-
-
 def label(
-    settings: plans.LabelSettings,
+    settings: LabelSettings,
     out: Path,
     data: Path | None = None,
     run: RunSettings = RunSettings(),
     say: Say = print,
+    is_pass: bool = False,
 ) -> LabelResult:
     """Label a subset into the directory `out`; the same call again continues what was begun, or finds it done.
 
-    Raises InputError, TeacherError (TeacherMissing, TeacherCrashed), PlanMismatch, LabelSetError. Structures that cannot be
-    labelled do not raise: they are in the manifest's quarantine.
+    is_pass: the structures will join another set, and may be as few as they like. Raises InputError, TeacherError (TeacherMissing,
+    TeacherCrashed), PlanMismatch, LabelSetError. Structures that cannot be labelled do not raise: they are in the quarantine.
     """
+    started = time.monotonic()
     out = out.resolve()
     was_complete = (out / MANIFEST).exists()
-    result = complete(settings, out, data, run, say)
+    n_labelled = 0
+    with _teachers(settings, run) as teachers:
+        plan = prepare(settings, out, data, teachers.first, say, run.progress, is_pass)
+        if not (out / MANIFEST).exists():
+            n_labelled = _complete(plan, out, teachers, run, say)
     if was_complete:
         say(f"{out.name}/ is complete already; nothing to do.")
-    return result
+    return LabelResult(out, read_manifest(out), n_labelled, time.monotonic() - started)
 
 
-def complete(settings: plans.LabelSettings, out: Path, data: Path | None, run: RunSettings, say: Say) -> LabelResult:
-    """label(), for one to whom a set that is complete already is no news."""
-    started = time.monotonic()
-    host = _host(settings, run)
-    plan = prepare(settings, out, data, host, say, run.progress)
-    if (out / MANIFEST).exists():
-        return LabelResult(out, read_manifest(out), 0, time.monotonic() - started)
-    missing = plans.missing(plan, out)
-    labelled = 0
-    if missing:
-        host = replace(host, python=interpreter(host.request.family, run.teacher_python))
-        with connect(Task.of(out, host), say, run.scheduler, min(run.workers, len(missing)), run.jobs) as cluster:
-            receipts = over_dask.receipts(cluster, missing, out, host)
-            labelled = _advance(receipts, plan, missing, range(plan.n_chunks), run.progress)
-    manifest = _finish_once(out, plan)
-    return LabelResult(out, manifest, labelled, time.monotonic() - started)
-
-
-def label_part(
-    settings: plans.LabelSettings,
+def label_share(
+    settings: LabelSettings,
     out: Path,
-    part: tuple[int, int],
+    share: tuple[int, int],
     data: Path | None = None,
     run: RunSettings = RunSettings(),
     say: Say = print,
-) -> PartResult:
-    """Label one share, (k, n), of the plan of `out` without any scheduler, as a task of a job array does.
+) -> ShareResult:
+    """Label one share, (k, n), of the plan of `out` and nothing else, as a task of a job array does.
 
-    Whichever part comes first makes the plan, and the others wait for it; (0, n) makes the plan alone. When all parts are
+    Whichever comes first makes the plan, and the others wait for it; (0, n) makes the plan alone. When all shares are
     done, label() makes shards and manifest of them. Raises what label() raises.
     """
     started = time.monotonic()
     out = out.resolve()
-    host = _host(settings, run)
-    plan = prepare(settings, out, data, host, say, run.progress)
-    name = f"{part[0]}/{part[1]}"
-    mine = parts.share_of(range(plan.n_chunks), part)
-    if (out / MANIFEST).exists():
-        say(f"{out.name}/ is complete already; nothing to do.")
-        return PartResult(out, name, 0, len(mine), 0, 0, time.monotonic() - started)
-    missing = parts.share_of(plans.missing(plan, out), part)
-    labelled = 0
-    if missing:
-        receipts = parts.receipts(missing, out, host, min(run.workers, len(missing)))
-        labelled = _advance(receipts, plan, missing, mine, run.progress)
-    left = plans.missing(plan, out)
-    n_mine = len(parts.share_of(left, part))
-    return PartResult(out, name, labelled, len(mine), n_mine, len(left) - n_mine, time.monotonic() - started)
+    name = f"{share[0]}/{share[1]}"
+    n_labelled = 0
+    with _teachers(settings, run) as teachers:
+        plan = prepare(settings, out, data, teachers.first, say, run.progress)
+        executor = Share(teachers, *share)
+        n_own = len(executor.mine(range(plan.n_chunks)))
+        if (out / MANIFEST).exists():
+            say(f"{out.name}/ is complete already; nothing to do.")
+            return ShareResult(out, name, 0, n_own, 0, 0, time.monotonic() - started)
+        if executor.mine(missing(plan, out)):
+            require_same_labels(plan, out, teachers.first, say)
+            n_labelled = run_plan(plan, out, executor, run.progress)
+    left = missing(plan, out)
+    n_left = len(executor.mine(left))
+    return ShareResult(out, name, n_labelled, n_own, n_left, len(left) - n_left, time.monotonic() - started)
 
 
-def _host(settings: plans.LabelSettings, run: RunSettings) -> HostSettings:
-    """How teachers are run; on this machine there will be `workers` of them."""
-    request = plans.request_of(settings)
-    if run.teacher_python is not None:
-        interpreter(request.family, run.teacher_python)  # a wrong path is said now, not by a worker
-    memory_bytes = run.memory_bytes or (run.jobs.memory_per_worker if run.jobs else None)
-    return HostSettings(request, run.teacher_python, run.threads, run.deadline_s, memory_bytes, run.workers)
+def run_plan(plan: Plan, folder: Path, executor: Executor, show: bool = True) -> int:
+    """Label those chunks of a plan that are missing and are the executor's; returns how many structures were labelled now.
 
-
-def _advance(
-    receipts: Iterable[Receipt], plan: plans.Plan, missing: Sequence[int], of: Sequence[int], show: bool
-) -> int:
-    """Follow the receipts of the chunks that are missing `of` some with a progress bar; returns the structures labelled."""
+    show: with a progress bar. Raises what the executor raises; what is published is kept.
+    """
+    todo = executor.mine(missing(plan, folder))
+    if not todo:
+        return 0
 
     def size(chunk: int) -> int:
         return plan.chunk_starts[chunk + 1] - plan.chunk_starts[chunk]
 
-    total = sum(map(size, of))
+    total = sum(map(size, executor.mine(range(plan.n_chunks))))
     labelled = products = 0
-    begun = time.monotonic()
-    with progress(total, "structures", "labelling", show, total - sum(map(size, missing))) as bar:
-        for receipt in receipts:
+    began = time.monotonic()
+    with progress(total, "structures", "labelling", show, total - sum(map(size, todo))) as bar:
+        for receipt in executor.receipts(todo, folder):
             labelled += receipt.n_labelled
             products += receipt.n_products
-            rate = products / (time.monotonic() - begun)
+            rate = products / (time.monotonic() - began)
             bar.advance(size(receipt.chunk), products_per_s=f"{rate:.3g}")
     return labelled
 
 
-def _finish_once(folder: Path, plan: plans.Plan) -> Manifest:
-    """Shards and manifest; another labeler on the same directory may have been quicker, which is as good."""
+def _teachers(settings: LabelSettings, run: RunSettings) -> TeacherPool:
+    """The teachers of this process: one to plan with, and others where it labels too. On this machine there will be `workers`."""
+    request = request_of(settings)
+    if run.teacher_python is not None:
+        interpreter(request.family, run.teacher_python)  # a wrong path is said now, not by a worker
+    memory_bytes = run.memory_bytes or (run.jobs.memory_per_worker if run.jobs else None)
+    host = HostSettings(request, run.teacher_python, run.threads, run.deadline_s, memory_bytes, run.workers)
+    return TeacherPool(host, 1 if run.is_elsewhere else run.workers)
+
+
+def _complete(plan: Plan, out: Path, teachers: TeacherPool, run: RunSettings, say: Say) -> int:
+    """Label what is missing and finish the set; damaged chunks are made again. Returns the structures labelled now.
+
+    Another labeler on the same directory may be quicker, at any moment, and take away what this one works on: that is as good.
+    """
+    n_labelled = 0
     try:
-        return finish(folder, plan)
-    except LabelSetError:
-        if (folder / MANIFEST).exists():
-            return read_manifest(folder)
-        raise
+        for attempt in range(1, ROUNDS + 1):
+            if missing(plan, out):
+                require_same_labels(plan, out, teachers.first, say)
+                n_labelled += run_plan(plan, out, _executor(teachers, run, say), run.progress)
+            try:
+                finish(out, plan)
+                break
+            except ChunkDamaged:
+                if attempt == ROUNDS:
+                    raise
+            for problem in damaged_chunks(out, plan):
+                say(f"{problem} It is made again.")
+                problem.path.unlink(missing_ok=True)
+    except (HDistillError, OSError):
+        if not (out / MANIFEST).exists():
+            raise
+    return n_labelled
+
+
+def _executor(teachers: TeacherPool, run: RunSettings, say: Say) -> Executor:
+    if not run.is_elsewhere:
+        return InProcess(teachers)
+    teachers.close()  # the one that planned; its GPU, if it has one, may be a worker's
+    settings = teachers.settings
+    host = replace(settings, python=interpreter(settings.request.family, settings.python))
+    return OnCluster(host, say, run.scheduler, run.jobs)

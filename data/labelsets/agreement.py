@@ -54,8 +54,13 @@ class Difference:
 
 def tolerance(manifest: Manifest) -> Tolerance:
     """What two labels of the teacher in this manifest may differ by."""
-    codec = min(1.01 * manifest.hessian.codec_error_max, CODEC_LIMITS[manifest.hessian.codec])
-    if manifest.teacher.dtype == "float64":
+    return tolerance_of(manifest.teacher.dtype, manifest.hessian.codec, 1.01 * manifest.hessian.codec_error_max)
+
+
+def tolerance_of(dtype: str, codec_name: str, codec_error: float = 1.0) -> Tolerance:
+    """What two labels may differ by, of a teacher in float32 or float64; codec_error: of its products, where it is known."""
+    codec = min(codec_error, CODEC_LIMITS[codec_name])
+    if dtype == "float64":
         return Tolerance((1e-6, 1e-10), (1e-5, 1e-6), (1e-6, 1e-5), 1e-5 + codec)
     return Tolerance((1e-4, 1e-6), (2e-4, 2e-4), (1e-5, 1e-3), 1e-3 + codec)
 

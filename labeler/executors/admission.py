@@ -1,90 +1,61 @@
 """Which Dask workers may label: each newcomer is looked at before it gets work, and refused with a sentence if it cannot do it.
 
-A worker with another dask joins and then every task on it hangs in silence; one without hdistill cannot unpickle a task; one
-that does not see the output directory writes elsewhere. So tasks go only to workers that were admitted by name, and a bad one
-that joins late harms nobody.
+Tasks go only to workers that were admitted by name, so a bad one that joins late harms nobody. What is looked at is in
+inspection.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-import socket
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hdistill.data.errors import HDistillError
-from hdistill.data.support.publish import sha256_of
 
-from ..planning.plan import PLAN
 from ..process import gpus
-from ..process.host import HostSettings
-from ..teachers.environments import find
+from .inspection import (
+    PACKAGES,
+    Worker,
+    WorkerTask,
+    code_sha256,
+    look_around,
+    packages_of,
+    set_variable,
+    version_of,
+    versions_problem,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
 
-PACKAGES = ("dask", "distributed", "hdistill")  # another Python minor with the same dask works
 ANSWER_S = 10.0  # for a worker to answer; asked twice, so a silent one is refused after 20 s
-APPEAR_S = 5.0  # for a new directory to appear on a network file system
 SILENCE_S = 30.0  # of a scheduler before the run stops
 FIRST_S = 20.0  # until the first worker of a running cluster is there
 RETURN_S = 120.0  # until another comes, where all have left
 GRACE_S = 5.0  # after the only worker was refused: others may be on their way
 POLL_S = 1.0
-JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "JOB_ID")
 
 
 class ClusterFailure(HDistillError):
     """The cluster cannot do the work: no scheduler, no workers, or none that can label."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a worker must have to be of use: the plan in the output directory, and the teacher."""
-
-    folder: Path
-    plan_sha256: str
-    host: HostSettings
-
-    @classmethod
-    def of(cls, folder: Path, host: HostSettings) -> Task:
-        return cls(folder, sha256_of(folder / PLAN), host)
-
-
-@dataclass(frozen=True)
-class Worker:
-    """What a worker says of itself. problem: why it cannot label, or None."""
-
-    problem: str | None
-    code_sha256: str = ""
-    node: str = ""
-    gpus: tuple[str, ...] = ()
-
-
 class Admission:
     """The workers of a cluster that may be given work, asked for as often as one likes.
 
     mine: the cluster is of this run alone, so a refused worker is sent away; elsewhere it may serve others. queued: workers
-    may come late, out of a batch system's queue, and are waited for. started_here: this process started the workers, from
-    this very installation, and no more will come. Raises ClusterFailure.
+    may come late, out of a batch system's queue, and are waited for. Raises ClusterFailure.
     """
 
     def __init__(
         self,
         client: Client,
-        task: Task,
+        task: WorkerTask,
         say: Callable[[str], None],
         mine: bool = False,
         queued: bool = False,
-        started_here: bool = False,
     ) -> None:
         self.client = client
         self.scheduler = client.scheduler  # the client forgets it when it gives up
@@ -97,8 +68,7 @@ class Admission:
         self.refused: dict[str, str] = {}
         self._all_bad: list[str] = []  # refusals after which nobody was left
         self._seen_good = False
-        self._started_here = started_here
-        self._code = "" if started_here else code_sha256()
+        self._code = code_sha256()
         self._looking: dict[str, Future[Worker]] = {}
         self._shares = gpus.Shares()
         self._answered = self._busy = time.monotonic()
@@ -184,14 +154,14 @@ class Admission:
         worker = (await self._run(address, look_around, self.task))[address]
         if isinstance(worker, BaseException):
             return Worker(f"it cannot run hdistill ({type(worker).__name__}: {worker})")
-        if worker.problem is None and self._code and worker.code_sha256 != self._code:
-            return Worker(f"its hdistill has other code than this one, though both are {_version('hdistill')}")
+        if worker.problem is None and worker.code_sha256 != self._code:
+            return Worker(f"its hdistill has other code than this one, though both are {version_of('hdistill')}")
         if worker.problem is None and self.task.host.request.device == "cuda":
             name = self._shares.take(address, worker.node, worker.gpus)
             if name is not None:
                 await self._run(address, set_variable, gpus.VARIABLE, name)
-        found: Worker = worker
-        return found
+        answer: Worker = worker
+        return answer
 
     async def _run(self, address: str, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         answers: dict[str, Any] = await self.client._run(function, *arguments, workers=[address], on_error="return")
@@ -215,8 +185,7 @@ class Admission:
         if self.admitted or self._looking:
             self._busy = now
             return
-        grace_s = 0.0 if self._started_here else GRACE_S
-        if self._all_bad and now - self._busy > grace_s:
+        if self._all_bad and now - self._busy > GRACE_S:
             raise ClusterFailure(
                 f"No worker can label ({len(self._all_bad)} refused): {'; '.join(dict.fromkeys(self._all_bad))}. "
                 "All finished chunks are kept: mend that, then run the same command again."
@@ -230,83 +199,7 @@ class Admission:
             )
 
 
-def look_around(task: Task) -> Worker:
-    """Runs on a worker: can it see the plan, write beside it, and start the teacher?"""
-    problem = _folder_problem(task) or _teacher_problem(task.host)
-    host = socket.gethostname()
-    job = next((os.environ[name] for name in JOB_VARIABLES if name in os.environ), "")
-    return Worker(problem, code_sha256(), f"{host}/{job}", tuple(gpus.visible()))
-
-
-def set_variable(name: str, value: str) -> None:
-    """Runs on a worker: what it starts from now on inherits this."""
-    os.environ[name] = value
-
-
-def _folder_problem(task: Task) -> str | None:
-    plan = task.folder / PLAN
-    end = time.monotonic() + APPEAR_S
-    while not plan.exists():
-        if time.monotonic() > end:
-            return (
-                f"it does not see the output directory {task.folder}; give -o a directory on a file system that all workers "
-                "share, or label without a cluster in parts (--part 1/8)"
-            )
-        time.sleep(0.5)
-    if sha256_of(plan) != task.plan_sha256:
-        return f"its {task.folder} holds another plan than the coordinator's: another disk under the same name"
-    try:
-        with tempfile.TemporaryFile(dir=task.folder):
-            return None
-    except OSError as error:
-        return f"it cannot write in {task.folder} ({error.strerror}); mend the permissions"
-
-
-def _teacher_problem(host: HostSettings) -> str | None:
-    if (host.python is not None and host.python.exists()) or find(host.request.family) is not None:
-        return None
-    return (
-        f"it has no {host.request.family} teacher: {host.python} does not exist there; type `hdistill teachers install "
-        f"{host.request.family}` there, or set HDISTILL_TEACHERS to a folder that all workers share"
-    )
-
-
 def require_versions(packages: dict[str, str | None], who: str, names: tuple[str, ...] = PACKAGES) -> None:
     """Raise ClusterFailure unless a process has these packages in our versions."""
     if problem := versions_problem(packages, names):
         raise ClusterFailure(f"{who} is refused: {problem}.")
-
-
-def versions_problem(packages: dict[str, str | None], names: tuple[str, ...] = PACKAGES) -> str | None:
-    """Why a process with these packages cannot work with this one, or None."""
-    for name in names:
-        theirs, ours = packages.get(name), _version(name)
-        if theirs == ours:
-            continue
-        wanted = f"install the same there: pip install {name}=={ours}" if ours else "use the same installation"
-        if theirs is None:
-            return f"it has no {name} and this coordinator has {ours}; {wanted}"
-        return f"it has {name} {theirs} and this coordinator has {ours or 'a checkout'}; {wanted}"
-    return None
-
-
-def code_sha256() -> str:
-    """sha256 of the code that decides labels, whatever its version says: a checkout may be edited without a new one."""
-    root = Path(__file__).parents[2]
-    digest = hashlib.sha256()
-    for path in sorted(p for part in ("data", "labeler") for p in (root / part).rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def packages_of(versions: dict[str, Any]) -> dict[str, str | None]:
-    """Package versions in what dask says of a process, with None for what is not there."""
-    packages: dict[str, str | None] = versions["packages"]
-    return packages
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

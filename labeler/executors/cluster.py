@@ -1,25 +1,33 @@
-"""Where chunks are run: local Dask workers, jobs of a batch system, or any running Dask cluster by its scheduler's address."""
+"""A connection to Dask workers elsewhere: jobs of a batch system, or any running cluster by its scheduler's address.
+
+Whoever can talk to a Dask scheduler can run code as its owner. So a scheduler that is started here speaks TLS with keys made for
+this run; a cluster of the site speaks what its address says, with the keys of the site's own Dask configuration.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import shutil
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hdistill.data.errors import InputError
 
 from ..process.host import HostSettings
-from .admission import Admission, Task, packages_of, require_versions
-from .jobs import Jobs, JobSettings
+from .admission import Admission, require_versions
+from .cluster_file import JobSettings
+from .inspection import WorkerTask, packages_of
+from .jobs import Jobs
+from .servers import quiet_logs, run_async, scheduler_class
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Security
 
 CONNECT_S = 20
 CLOSE_S = 5.0  # for good-byes to a scheduler that may be gone
@@ -55,48 +63,48 @@ class Cluster:
         """At the end, run this on workers that live on after this run, if they can be reached."""
         if not self.admission.mine and self.admission.admitted:
             with suppress(Exception):  # a courtesy: the next run on these workers does it otherwise
-                asked = self.client._run
-                self.client.sync(asked, function, workers=sorted(self.admission.admitted), callback_timeout=CLOSE_S)
+                ask = self.client._run
+                self.client.sync(ask, function, workers=sorted(self.admission.admitted), callback_timeout=CLOSE_S)
 
 
 @contextmanager
 def connect(
-    task: Task,
-    say: Callable[[str], None],
-    scheduler: str | None = None,
-    workers: int = 1,
-    jobs: JobSettings | None = None,
+    task: WorkerTask, say: Callable[[str], None], scheduler: str | None = None, jobs: JobSettings | None = None
 ) -> Iterator[Cluster]:
-    """`workers` local processes, or the cluster behind a scheduler's address, or jobs. Raises InputError, ClusterFailure."""
+    """The cluster behind a scheduler's address, or workers as jobs. Raises InputError, ClusterFailure."""
     import dask
-    from distributed import LocalCluster
 
-    for name in ("distributed", "distributed.client"):  # what they have to say is said in sentences
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
+        stack.enter_context(quiet_logs())
         stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": f"{CONNECT_S}s"}))
         if scheduler is not None:
-            client = stack.enter_context(_client(scheduler))
+            client = stack.enter_context(_client(scheduler, _security_of_site(scheduler)))
             yield Cluster(client, Admission(client, task, say))
             return
-        local = stack.enter_context(
-            LocalCluster(
-                n_workers=workers if jobs is None else 0,
-                threads_per_worker=1,
-                processes=True,
-                host=None if jobs is None else _address_for_nodes(jobs.interface),
-                memory_limit=0,  # the memory is in the teacher processes, which Dask does not see
-                dashboard_address=":0",  # any free port: two labelers on one machine must not quarrel
-                silence_logs=logging.CRITICAL,
-            )
-        )
-        if jobs is None:
-            client = stack.enter_context(_client(local.scheduler_address))
-            yield Cluster(client, Admission(client, task, say, mine=True, started_here=True))
-            return
-        submitted = stack.enter_context(Jobs(jobs, local.scheduler_address, logs_of(task.folder), say))
-        client = stack.enter_context(_client(local.scheduler_address))
+        assert jobs is not None
+        logs = logs_of(task.folder)
+        security, options = stack.enter_context(_keys(logs)) if jobs.tls else (None, [])
+        address = stack.enter_context(_scheduler(jobs.interface, security))
+        submitted = stack.enter_context(Jobs(jobs, address, logs, say, options))
+        client = stack.enter_context(_client(address, security))
         yield Cluster(client, Admission(client, task, say, mine=True, queued=True), submitted)
+
+
+@contextmanager
+def _scheduler(interface: str | None, security: Security | None) -> Iterator[str]:
+    """A scheduler in this process that other machines can reach; gives its address."""
+    from distributed import SpecCluster
+
+    options: dict[str, Any] = {
+        "host": _address_for_nodes(interface),
+        "port": 0,
+        "protocol": "tcp://" if security is None else "tls://",
+        "dashboard": False,
+        "security": security,
+    }
+    scheduler = {"cls": scheduler_class(), "options": options}
+    with SpecCluster(workers={}, scheduler=scheduler, security=security, silence_logs=False) as cluster:
+        yield str(cluster.scheduler_address)
 
 
 def _address_for_nodes(interface: str | None) -> str:
@@ -109,22 +117,72 @@ def _address_for_nodes(interface: str | None) -> str:
         raise InputError(f"The cluster file's interface cannot be used here: {error}.") from error
 
 
+@contextmanager
+def _keys(logs: Path) -> Iterator[tuple[Security, list[str]]]:
+    """A key and a certificate for this run alone, and the options by which a worker finds them.
+
+    The files are in a folder that only their owner can read, where the jobs' output goes, and are removed at the end.
+    """
+    from distributed import Security
+
+    try:
+        security = Security.temporary()
+    except ImportError as error:
+        raise InputError(
+            "Encrypted clusters need the package cryptography; type `pip install 'hdistill[cluster]'`, or say tls = false in "
+            "the cluster file."
+        ) from error
+    logs.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".tls-", dir=logs))  # for its owner alone
+    try:
+        options = []
+        for option, text in (
+            ("--tls-ca-file", security.tls_ca_file),
+            ("--tls-cert", security.tls_worker_cert),
+            ("--tls-key", security.tls_worker_key),
+        ):
+            file = folder / f"{option.removeprefix('--tls-')}.pem"
+            file.touch(mode=0o600)
+            file.write_text(text)
+            options += [option, str(file)]
+        yield security, options
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _security_of_site(address: str) -> Security | None:
+    """What the site's Dask configuration says, for an address that asks for it. Raises InputError."""
+    import dask
+
+    if not address.startswith("tls://"):
+        return None
+    from distributed import Security
+
+    if not dask.config.get("distributed.comm.tls.ca-file"):
+        raise InputError(
+            f"The scheduler {address} speaks TLS, and no certificates are configured here: set "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ..._CLIENT__CERT and ..._CLIENT__KEY, or your site's dask.yaml."
+        )
+    return Security()
+
+
 def logs_of(folder: Path) -> Path:
     """Where the output of a label set's jobs goes: beside it, for a label set holds nothing but labels."""
     return folder.with_name(folder.name + "-jobs")
 
 
 @contextmanager
-def _client(address: str) -> Iterator[Client]:
+def _client(address: str, security: Security | None) -> Iterator[Client]:
     """A client, closed in bounded time whatever state the scheduler is in. Raises InputError, ClusterFailure."""
     from distributed import Client
 
     try:
         # Before anything else: a client and a scheduler of different versions fail at each other's first words.
-        require_versions(asyncio.run(_versions(address)), f"The Dask scheduler {address}", ("dask", "distributed"))
+        versions = run_async(_versions(address, security))
+        require_versions(versions, f"The Dask scheduler {address}", ("dask", "distributed"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a table of workers with other versions: each is refused with a sentence
-            client = Client(address, timeout=CONNECT_S)
+            client = Client(address, timeout=CONNECT_S, security=security, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
             f"No Dask scheduler answers at {address} within {CONNECT_S} s; start one with `dask scheduler` "
@@ -137,9 +195,10 @@ def _client(address: str) -> Iterator[Client]:
             client.close(timeout=CLOSE_S)
 
 
-async def _versions(address: str) -> dict[str, str | None]:
+async def _versions(address: str, security: Security | None) -> dict[str, str | None]:
     """Packages of a scheduler, by a call that every dask understands."""
     from distributed import rpc
 
-    async with asyncio.timeout(CONNECT_S), rpc(address) as scheduler:
+    arguments = {} if security is None else security.get_connection_args("client")
+    async with asyncio.timeout(CONNECT_S), rpc(address, connection_args=arguments) as scheduler:
         return packages_of(await scheduler.versions(packages=[]))

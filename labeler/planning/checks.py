@@ -22,6 +22,13 @@ ASYMMETRY_FLOOR = 0.1  # eV/A^2
 
 def structure_problem(structure: Structure, elements: Collection[int]) -> str | None:
     """Why a teacher that knows these elements must not see this structure, or None."""
+    try:
+        return _structure_problem(structure, elements)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+        return f"it cannot be checked ({type(error).__name__}: {error})"  # whatever numbers it is made of, others go on
+
+
+def _structure_problem(structure: Structure, elements: Collection[int]) -> str | None:
     if structure.n_atoms == 0:
         return "it has no atoms"
     if not np.isfinite(structure.positions).all():
@@ -38,9 +45,9 @@ def structure_problem(structure: Structure, elements: Collection[int]) -> str | 
     if extent > MAX_CELL_EDGE:
         return f"its atoms are spread over {extent:.3g} A, more than {MAX_CELL_EDGE:.0f}"
     if structure.pbc.any():
-        edges = np.linalg.norm(structure.cell, axis=1)
-        if edges.max() > MAX_CELL_EDGE:
-            return f"a cell edge is {edges.max():.0f} A, more than {MAX_CELL_EDGE:.0f}"
+        lengths = np.linalg.norm(structure.cell, axis=1)
+        if lengths.max() > MAX_CELL_EDGE:
+            return f"a cell edge is {lengths.max():.0f} A, more than {MAX_CELL_EDGE:.0f}"
         periodic = structure.cell[structure.pbc]
         if np.linalg.matrix_rank(periodic, tol=1e-3) < len(periodic):
             return "it is periodic but its cell has no volume"
@@ -57,12 +64,14 @@ def shortest_distance(structure: Structure) -> float:
 
     cell = complete_cell(structure.cell) if structure.pbc.any() else np.zeros((3, 3))
     neighbors = vesin.NeighborList(cutoff=MIN_DISTANCE, full_list=False)
-    (found,) = neighbors.compute(structure.positions, cell, structure.pbc, quantities="d")
-    return float(np.min(found, initial=np.inf))
+    (distances,) = neighbors.compute(structure.positions, cell, structure.pbc, quantities="d")
+    return float(np.min(distances, initial=np.inf))
 
 
-def labels_problem(labels: Labels, conservative: bool) -> str | None:
-    """Why these labels must not be stored, or None."""
+def labels_problem(labels: Labels, conservative: bool, n_atoms: int) -> str | None:
+    """Why these labels of a structure of n_atoms must not be stored, or None."""
+    if problem := _shape_problem(labels, n_atoms):
+        return problem
     if not (np.isfinite(labels.energy) and np.isfinite(labels.forces).all()):
         return "the teacher's energy or forces are not finite"
     if labels.stress is not None and not np.isfinite(labels.stress).all():
@@ -91,6 +100,27 @@ def labels_problem(labels: Labels, conservative: bool) -> str | None:
         asymmetry = float(np.abs(overlaps - overlaps.T).max())
         if asymmetry > _tolerance(values) * np.sqrt(vectors[0].size):
             return f"the Hessian is not symmetric: two products disagree by {asymmetry:.3g} eV/A^2"
+    return None
+
+
+def _shape_problem(labels: Labels, n_atoms: int) -> str | None:
+    """A teacher may return anything: real numbers of the right shapes go on, others would end the run where they are used."""
+    wanted: list[tuple[str, object, tuple[int, ...]]] = [
+        ("energy", labels.energy, ()),
+        ("forces", labels.forces, (n_atoms, 3)),
+        ("stress", labels.stress, (3, 3)),
+        ("atom energies", labels.atom_energies, (n_atoms,)),
+    ]
+    if labels.hessian is not None:
+        wanted.append(("Hessian products", labels.hessian.values, (len(labels.hessian.directions), n_atoms, 3)))
+    for name, values, shape in wanted:
+        if values is None and name in ("stress", "atom energies"):
+            continue
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiu":
+            return f"the teacher's {name} are no real numbers but {array.dtype}"
+        if array.shape != shape:
+            return f"the teacher's {name} have shape {array.shape}; {shape} was wanted"
     return None
 
 

@@ -3,13 +3,14 @@
 DIR/plan.json                 this plan
 DIR/spool/                    the selected structures, in the plan's order
 DIR/chunks/000123.h5          labels of one chunk; the only truth while a run is going on
-DIR/quarantine/000123.json    structures of that chunk that could not be labelled, with reasons
+DIR/quarantine/000123-<sha8>.json    structures of that chunk that could not be labelled, with reasons; the chunk names it
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,16 +20,18 @@ import numpy as np
 
 from hdistill.data.errors import InputError, LabelSetError, PlanMismatch
 from hdistill.data.format.codec import Codec
-from hdistill.data.format.schema import VERSION
 from hdistill.data.probes import HessianSpec, parse_spec
 from hdistill.data.structure import Structure
 from hdistill.data.support.publish import publish
 
-from ..teachers import registry as catalogue
+from ..process.batching import cut_greedily
+from ..teachers import registry
 from ..teachers.contract import TeacherRequest
-from . import spool as spools, symmetry
+from . import spool
+from .spool import Spool
 
 PLAN = "plan.json"
+VERSION = 2  # of plans and spools: 2 has the ids in the spool's index, and a digest that does not know where files lie
 CHUNK_STRUCTURES = 64
 CHUNK_BATCHES = 4
 FEW_CHUNKS, MANY_CHUNKS = 1_000, 100_000
@@ -71,7 +74,7 @@ class Plan:
     teacher: dict[str, Any]
     inputs: list[dict[str, Any]]
     source: dict[str, Any]  # what the source said: counts, keys taken, licence and citation of the structures
-    spool: spools.Spool
+    spool: Spool
     chunk_starts: list[int]  # ascending; chunk i is starts[i]:starts[i+1] of the spool
     batch_edges: int  # pairs of atoms within 5 A that the teacher takes at once, at most
     preflight: dict[str, Any]
@@ -82,8 +85,10 @@ class Plan:
 
     @cached_property  # some 0.2 s where there are a hundred thousand chunks, each of which asks for it
     def digest(self) -> str:
-        """sha256 of all that decides the labels; the pre-flight figures do not."""
+        """sha256 of all that decides the labels; neither the pre-flight figures do, nor where the files lie."""
         content = {k: v for k, v in _as_json(self).items() if k != "preflight"}
+        content["settings"] = _without_folders(self.settings)
+        content["teacher"]["name"] = base_name(content["teacher"]["name"])
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -93,44 +98,36 @@ class Plan:
 
 def request_of(settings: LabelSettings) -> TeacherRequest:
     """What the teacher process is asked to load. Raises InputError."""
-    arguments = catalogue.parse_arguments(settings.arguments)
-    found = catalogue.request(settings.teacher, settings.task, settings.dtype, settings.device, arguments)
-    return replace(found, atom_energies=settings.atom_energies, node_features=settings.node_features)
+    arguments = registry.parse_arguments(settings.arguments)
+    request = registry.request(settings.teacher, settings.task, settings.dtype, settings.device, arguments)
+    return replace(request, atom_energies=settings.atom_energies, node_features=settings.node_features)
 
 
-def cut(n_edges: np.ndarray, batch_edges: int = 0) -> list[int]:
+def cut(n_pairs: np.ndarray, batch_edges: int = 0) -> list[int]:
     """Boundaries of chunks: at most so many structures and pairs as chunk_size says (one structure always fits)."""
-    max_structures, max_edges = chunk_size(len(n_edges), int(n_edges.sum()), batch_edges)
-    starts, structures, edges = [0], 0, 0
-    for index in range(len(n_edges)):
-        n = int(n_edges[index])
-        if structures and (structures == max_structures or edges + n > max_edges):
-            starts.append(index)
-            structures, edges = 0, 0
-        structures += 1
-        edges += n
-    return [*starts, len(n_edges)]
+    max_structures, max_pairs = chunk_size(len(n_pairs), int(n_pairs.sum()), batch_edges)
+    return [*cut_greedily(n_pairs.tolist(), max_pairs, max_structures), len(n_pairs)]
 
 
-def chunk_size(n_structures: int, n_edges: int, batch_edges: int) -> tuple[int, int]:
+def chunk_size(n_structures: int, n_pairs: int, batch_edges: int) -> tuple[int, int]:
     """Structures and pairs that a chunk may have: CHUNK_STRUCTURES and CHUNK_EDGES, and more where there are very many.
 
     A chunk should hold several batches of a GPU, once there are chunks enough to share out; and there should not be so many that
     their files are a burden to the file system and their list to the plan.
     """
-    several = min(CHUNK_BATCHES * batch_edges, n_edges // FEW_CHUNKS)
-    edges = max(CHUNK_EDGES, several, n_edges // MANY_CHUNKS)
-    return max(CHUNK_STRUCTURES * edges // CHUNK_EDGES, n_structures // MANY_CHUNKS), edges
+    several = min(CHUNK_BATCHES * batch_edges, n_pairs // FEW_CHUNKS)
+    pairs = max(CHUNK_EDGES, several, n_pairs // MANY_CHUNKS)
+    return max(CHUNK_STRUCTURES * pairs // CHUNK_EDGES, n_structures // MANY_CHUNKS), pairs
 
 
 def save(plan: Plan, folder: Path) -> Plan:
     """Publish a plan in its folder; where another labeler was first, its plan must be the same one. Returns what stands."""
     text = json.dumps({"digest": plan.digest, **_as_json(plan)}, indent=1)
-    if not publish(folder / PLAN, text.encode()):
-        standing = load(folder)
+    published = publish(folder / PLAN, text.encode())
+    standing = load(folder)
+    if not published:
         require_same(standing, plan, folder)
-        return standing
-    return plan
+    return standing
 
 
 def load(folder: Path) -> Plan:
@@ -138,14 +135,17 @@ def load(folder: Path) -> Plan:
     try:
         content = json.loads((folder / PLAN).read_bytes())
         stated = content.pop("digest")
-        if content.pop("version") != VERSION:
+        if content.pop("version", None) != VERSION:
             raise LabelSetError(f"{folder / PLAN} is of another version of hdistill; label into a new directory.")
         settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["settings"].items()}
-        spool = content["spool"] | {"elements": {int(z): n for z, n in content["spool"]["elements"].items()}}
-        plan = Plan(**(content | {"settings": LabelSettings(**settings), "spool": spools.Spool(**spool)}))
-    except (ValueError, KeyError, TypeError) as error:
+        spooled = content["spool"] | {"elements": {int(z): n for z, n in content["spool"]["elements"].items()}}
+        plan = Plan(**(content | {"settings": LabelSettings(**settings), "spool": Spool(**spooled)}))
+        digest = plan.digest
+        if not isinstance(plan.preflight, dict):  # which the digest leaves out
+            raise TypeError("preflight")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, InputError) as error:
         raise LabelSetError(f"{folder / PLAN} is damaged ({error!r}); label into a new directory.") from error
-    if plan.digest != stated:
+    if digest != stated:
         raise LabelSetError(f"{folder / PLAN} was changed after it was made; label into a new directory.")
     return plan
 
@@ -165,14 +165,31 @@ def _load_of(folder: Path, changed_ns: int) -> Plan:
 
 
 def require_same_settings(standing: Plan, settings: LabelSettings, folder: Path) -> None:
-    """Raise PlanMismatch that names the first setting in which the folder's plan differs."""
+    """Raise PlanMismatch that names the first setting in which the folder's plan differs; a file may be called by any path."""
+    before, now = _without_folders(standing.settings), _without_folders(settings)
     for field in fields(LabelSettings):
-        had, has = getattr(standing.settings, field.name), getattr(settings, field.name)
-        if had != has:
+        if before[field.name] != now[field.name]:
+            had, has = getattr(standing.settings, field.name), getattr(settings, field.name)
             raise PlanMismatch(
                 f"{folder} was begun with {field.name} = {_shown(had)} and now {field.name} = {_shown(has)}; "
                 "give the same command to continue, or another -o directory."
             )
+
+
+def _without_folders(settings: LabelSettings) -> dict[str, Any]:
+    """Settings with files by their names alone: what is in them is in the plan's `inputs` and the teacher's hash."""
+    named = {key: [base_name(text) for text in getattr(settings, key)] for key in ("subset", "not_in")}
+    content: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    return content | named | {"teacher": base_name(settings.teacher)}
+
+
+def base_name(text: str) -> str:
+    """A file by its last name, whatever stands before it: "student:./runs/a" is student:a; other texts as they are."""
+    head, slash, _ = text.partition("/")
+    if not slash and text not in (".", ".."):
+        return text
+    prefix = head[: head.rfind(":") + 1]
+    return prefix + os.path.basename(os.path.abspath(text.removeprefix(prefix)))
 
 
 def require_same(standing: Plan, plan: Plan, folder: Path) -> None:
@@ -188,7 +205,9 @@ def require_same_teacher(standing: Plan, info: dict[str, Any], folder: Path) -> 
     info = json.loads(json.dumps(info))
     for key, had in standing.teacher.items():
         # Whether an ASE calculator is conservative is found out by the pre-flight check, which a resumed run leaves out.
-        if key != "conservative" and info.get(key) != had:
+        if key == "conservative" or (key == "name" and base_name(info[key]) == base_name(had)):
+            continue
+        if info.get(key) != had:
             raise PlanMismatch(
                 f"{folder} was begun with another teacher: {key} was {_shown(had)} and is now {_shown(info.get(key))}; "
                 "use that teacher to continue, or another -o directory."
@@ -197,33 +216,27 @@ def require_same_teacher(standing: Plan, info: dict[str, Any], folder: Path) -> 
 
 def structures_of(plan: Plan, folder: Path, chunk: int) -> list[tuple[Structure, str]]:
     """The structures of one chunk, each with its split."""
-    return spools.read(folder / "spool", plan.spool, plan.chunk_starts[chunk], plan.chunk_starts[chunk + 1])
+    return spool.read(folder / "spool", plan.spool, plan.chunk_starts[chunk], plan.chunk_starts[chunk + 1])
 
 
 def chunk_path(folder: Path, chunk: int) -> Path:
     return folder / "chunks" / f"{chunk:06d}.h5"
 
 
-def quarantine_path(folder: Path, chunk: int) -> Path:
-    return folder / "quarantine" / f"{chunk:06d}.json"
+def ids_of(plan: Plan, folder: Path, chunk: int) -> list[str]:
+    """The ids of the structures of one chunk. Raises LabelSetError where the spool is gone or damaged."""
+    return spool.read_ids(folder / "spool", plan.spool, plan.chunk_starts[chunk], plan.chunk_starts[chunk + 1])
+
+
+def quarantine_path(folder: Path, chunk: int, sha256: str) -> Path:
+    """Where the quarantine of a chunk is, named by its contents: the chunk states the hash, so the two are one publication."""
+    return folder / "quarantine" / f"{chunk:06d}-{sha256[:8]}.json"
 
 
 def missing(plan: Plan, folder: Path) -> list[int]:
     """Chunks that are not published yet, ascending."""
     published = {path.name for path in (folder / "chunks").glob("*.h5")}
     return [chunk for chunk in range(plan.n_chunks) if chunk_path(folder, chunk).name not in published]
-
-
-def check_settings(settings: LabelSettings) -> None:
-    """Raise InputError for settings that can be seen to be wrong before anything is read."""
-    if parse_spec(settings.hessian).kind in ("rows", "full"):
-        symmetry.require_spglib()
-    if settings.limit is not None and settings.limit < 1:
-        raise InputError(f"--limit was {settings.limit}; it takes a number of structures, 1 or more.")
-    if settings.batch_edges is not None and settings.batch_edges < 1:
-        raise InputError(f"--batch-edges was {settings.batch_edges}; it takes a number of pairs, 1 or more.")
-    if not settings.subset:
-        raise InputError("No --subset was given; name a file, or a subset from `hdistill subsets`.")
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:

@@ -3,21 +3,27 @@
 In float64 where the teacher can: a Hessian product against a central difference of forces, and, for a conservative teacher, a
 force along a direction against a central difference of the energy. TF32, capped neighbour lists and compiled kernels break second
 derivatives quietly; symmetry and sum rules do not notice, differences do.
+
+A structure on which the teacher fails is passed over, as a later one would be put in quarantine: it says nothing of the teacher.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from hdistill.data.errors import TeacherError
+from hdistill.data.errors import TeacherCrashed, TeacherError
 from hdistill.data.probes import HessianSpec, draw
 from hdistill.data.structure import Directions, Labels, Structure
 
-from ..process.host import HostSettings
-from ..process.parent import TeacherProcess
+from ..process.batching import n_pairs
+from ..process.host import TeacherHost, TeacherWillNotStart
+from ..process.parent import TeacherBadLabels
+from ..teachers.contract import TeacherInfo
+from .checks import labels_problem
 
 STEP = {"float64": 1e-5, "float32": 1e-3}  # A; ANI's CELU and CHGNet's features are rough on the scale of 1e-3 A
 TOLERANCE = {"float64": 1e-3, "float32": 5e-2}  # relative
@@ -27,41 +33,118 @@ STEP_OF_DIFFERENCES = (
 FLOOR = 1e-2  # eV/A^2 and eV/A: what relative means where there is nothing
 PROBE_SEEDS = 64
 RUN_TOLERANCE = 5e-2  # the run's own precision against the check's
+MAX_CRASHES = 8  # structures that may crash or hang the teacher, each of which costs a start or a deadline
+ENOUGH_WRONG = 2  # structures with wrong derivatives: one may lie on a kink of the energy
 
 
-def check(teacher: TeacherProcess, host: HostSettings, structure: Structure, spec: HessianSpec) -> dict[str, Any]:
-    """The figures of the check. Raises TeacherError where they say that the labels would be wrong."""
-    by_differences = teacher.info.hessian_method == "central differences"
-    precise = dataclasses.replace(host.request, dtype="float64")
-    figures: dict[str, Any] | None = None
-    if host.request != precise and not by_differences:
+class WrongDerivatives(TeacherError):
+    """The teacher answered, and its derivatives are not those of its energy or forces."""
+
+
+def check_one_of(
+    host: TeacherHost, structures: Sequence[Structure], spec: HessianSpec
+) -> tuple[dict[str, Any], TeacherInfo]:
+    """The figures of the check on the best of some structures that the teacher can do, and what it says of itself then.
+
+    Raises TeacherError where the derivatives of two structures are wrong, or of the only one; where the teacher does no structure;
+    and TeacherWillNotStart.
+    """
+    failures: list[tuple[Structure, TeacherError]] = []
+    wrong: list[WrongDerivatives] = []
+    twin = _Twin(host, spec)
+    try:
+        for structure in in_order_of_trial(structures):
+            try:
+                figures = check(host, structure, spec, twin)
+                return figures, host.info  # an ASE calculator is known to be conservative only now
+            except WrongDerivatives as error:
+                wrong.append(error)
+                if len(wrong) == ENOUGH_WRONG:
+                    raise
+            except TeacherError as error:
+                failures.append((structure, error))
+                if sum(isinstance(e, TeacherCrashed) for _, e in failures) == MAX_CRASHES:
+                    break
+    finally:
+        twin.close()
+    if wrong:
+        raise wrong[0]
+    structure, reason = failures[0]
+    raise TeacherError(
+        f"The teacher did none of {len(failures)} structures that it was tried on, so nothing was labelled. The first, "
+        f"{structure.id} ({structure.group}): {reason}"
+    ) from reason
+
+
+class _Twin:
+    """The same teacher in float64, started when it is first asked."""
+
+    def __init__(self, host: TeacherHost, spec: HessianSpec):
+        precise = dataclasses.replace(host.settings.request, dtype="float64")
+        self.host = None if host.settings.request == precise else TeacherHost(_with(host, precise))
+
+    def differences(self, structure: Structure, spec: HessianSpec) -> tuple[dict[str, Any], np.ndarray | None] | None:
+        """What _differences finds; None where the teacher cannot do it in float64. Raises TeacherCrashed."""
+        if self.host is None:
+            return None
         try:
-            with dataclasses.replace(host, request=precise).start() as twin:
-                figures, truth = _differences(twin, structure, spec)
-        except TeacherError:
-            figures = None  # a teacher that has no float64
-    if figures is None:
-        figures, truth = _differences(teacher, structure, spec)
-    own = _product(teacher, structure, spec)
+            return _differences(self.host, structure, spec)
+        except TeacherCrashed:
+            raise
+        except (TeacherError, TeacherWillNotStart):
+            self.close()
+            self.host = None
+            return None
+
+    def close(self) -> None:
+        if self.host is not None:
+            self.host.close()
+
+
+def _with(host: TeacherHost, request: Any) -> Any:
+    return dataclasses.replace(host.settings, request=request)
+
+
+def check(host: TeacherHost, structure: Structure, spec: HessianSpec, twin: _Twin | None = None) -> dict[str, Any]:
+    """The figures of the check on one structure.
+
+    Raises WrongDerivatives, and other TeacherErrors where the teacher does not label this structure.
+    """
+    own_twin = twin or _Twin(host, spec)
+    try:
+        precise = None if host.info.hessian_method == "central differences" else own_twin.differences(structure, spec)
+    finally:
+        if twin is None:
+            own_twin.close()
+    figures, truth = _differences(host, structure, spec) if precise is None else precise
+    own = _product(host, structure, spec)
     figures["product_run_precision_error"] = None if own is None or truth is None else _relative(own, truth)
-    _judge(figures, teacher.info.name, teacher.info.conservative)
+    _judge(figures, host.info.name, host.info.conservative)
     return figures
 
 
+def _label(host: TeacherHost, structure: Structure, wanted: Directions | None) -> Labels:
+    """Labels of one structure, as they could be stored. Raises TeacherError."""
+    (labels,) = host.label([structure], [wanted], n_pairs(structure))
+    problem = labels_problem(labels, conservative=False, n_atoms=structure.n_atoms)
+    if problem is not None:
+        raise TeacherBadLabels(problem)
+    return labels
+
+
 def _differences(
-    teacher: TeacherProcess, structure: Structure, spec: HessianSpec
+    host: TeacherHost, structure: Structure, spec: HessianSpec
 ) -> tuple[dict[str, Any], np.ndarray | None]:
     """Analytic product and force against central differences along one probe: the figures, and the product."""
-    by_differences = teacher.info.hessian_method == "central differences"
-    dtype = "float32" if by_differences else teacher.info.dtype  # nobody knows a calculator's precision: be lenient
+    by_differences = host.info.hessian_method == "central differences"
+    dtype = "float32" if by_differences else host.info.dtype  # nobody knows a calculator's precision: be lenient
     step = STEP_OF_DIFFERENCES if by_differences else STEP[dtype]
     vector = _probe(structure).vectors(structure.n_atoms)[0]
 
     def at(distance: float) -> Labels:
-        moved = dataclasses.replace(structure, positions=structure.positions + distance * vector)
-        return teacher.label([moved], [None])[0]
+        return _label(host, dataclasses.replace(structure, positions=structure.positions + distance * vector), None)
 
-    product = _product(teacher, structure, spec)
+    product = _product(host, structure, spec)
     ahead, behind, here = at(step), at(-step), at(0.0)
     slope = -(ahead.energy - behind.energy) / (2 * step)
     along = float((np.asarray(here.forces, np.float64) * vector).sum())
@@ -74,7 +157,7 @@ def _differences(
         "product_difference_error": None,
     }
     difference = -(np.asarray(ahead.forces, np.float64) - behind.forces) / (2 * step)
-    if product is not None and teacher.info.conservative:
+    if product is not None and host.info.conservative:
         figures["product_difference_error"] = _relative(product, difference)
     elif product is not None:  # v . H against columns: compare the one number both know, v . H . v
         rows, columns = (product * vector).sum(), (difference * vector).sum()
@@ -82,12 +165,12 @@ def _differences(
     return figures, product
 
 
-def _product(teacher: TeacherProcess, structure: Structure, spec: HessianSpec) -> np.ndarray | None:
+def _product(host: TeacherHost, structure: Structure, spec: HessianSpec) -> np.ndarray | None:
     """v . H of one probe, (N,3); made of all rows where the run labels those; None where it labels no products."""
     if spec.kind == "none":
         return None
     wanted = draw(spec, 0, structure.id, structure.n_atoms) if spec.kind == "full" else _probe(structure)
-    labels = teacher.label([structure], [wanted])[0]
+    labels = _label(host, structure, wanted)
     assert labels.hessian is not None
     if spec.kind == "full":
         vector = _probe(structure).vectors(structure.n_atoms)[0]
@@ -97,15 +180,15 @@ def _product(teacher: TeacherProcess, structure: Structure, spec: HessianSpec) -
 
 def _probe(structure: Structure) -> Directions:
     """A probe that is no mere translation, along which energy, forces and products would all stand still."""
-    found = None
+    probe = None
     for seed in range(PROBE_SEEDS):
-        found = draw(HessianSpec("probes", 1), seed, structure.id, structure.n_atoms)
-        assert found is not None
-        vector = found.vectors(structure.n_atoms)[0]
+        probe = draw(HessianSpec("probes", 1), seed, structure.id, structure.n_atoms)
+        assert probe is not None
+        vector = probe.vectors(structure.n_atoms)[0]
         if np.linalg.norm(vector - vector.mean(axis=0)) ** 2 > 0.5 * vector.size:
             break
-    assert found is not None
-    return found
+    assert probe is not None
+    return probe
 
 
 def _judge(figures: dict[str, Any], name: str, conservative: bool) -> None:
@@ -113,17 +196,17 @@ def _judge(figures: dict[str, Any], name: str, conservative: bool) -> None:
     product, run = figures["product_difference_error"], figures["product_run_precision_error"]
     force = figures["force_difference_error"]
     if product is not None and not product <= tolerance:
-        raise TeacherError(
+        raise WrongDerivatives(
             f"Pre-flight check failed: {name}'s Hessian product differs from central differences of its forces by "
             f"{product:.2g} (relative; at most {tolerance:g}). Its second derivatives cannot be trusted; nothing was labelled."
         )
     if conservative and not force <= tolerance:
-        raise TeacherError(
+        raise WrongDerivatives(
             f"Pre-flight check failed: {name}'s forces differ from -dE/dR by {force:.2g} (relative; at most {tolerance:g}). "
             "Nothing was labelled."
         )
     if run is not None and not run <= RUN_TOLERANCE:
-        raise TeacherError(
+        raise WrongDerivatives(
             f"Pre-flight check failed: {name}'s Hessian product in the run's precision differs from float64 by {run:.2g} "
             f"(relative; at most {RUN_TOLERANCE:g}). Label with --dtype float64."
         )
@@ -133,6 +216,15 @@ def _relative(values: np.ndarray, truth: np.ndarray) -> float:
     return float(np.linalg.norm(values - truth) / max(float(np.linalg.norm(truth)), FLOOR))
 
 
-def choose(structures: list[Structure]) -> Structure:
-    """The smallest structure of at least 3 atoms, else the largest."""
-    return min(structures, key=lambda s: (s.n_atoms < 3, s.n_atoms if s.n_atoms >= 3 else -s.n_atoms, s.id))
+def in_order_of_trial(structures: Sequence[Structure]) -> list[Structure]:
+    """The smallest structure of at least 3 atoms, or else the largest; then the others at random, those of at least 3 atoms first.
+
+    At random, by their ids: what makes one structure poisonous is often its size.
+    """
+
+    def cost(structure: Structure) -> tuple[bool, int, str]:
+        n = structure.n_atoms
+        return n < 3, n if n >= 3 else -n, structure.id
+
+    first = min(structures, key=cost)
+    return [first, *sorted((s for s in structures if s is not first), key=lambda s: (s.n_atoms < 3, s.id))]

@@ -30,6 +30,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hdistill.data.errors import LabelSetError
 from hdistill.data.format.schema import SPLITS
 from hdistill.data.labelsets.split import Fractions, Splitter, group_key, position
 from hdistill.data.sources.select import order_key
@@ -37,9 +38,11 @@ from hdistill.data.structure import Structure
 from hdistill.data.support.publish import sha256_of
 
 from ..process import wire
-from ..process.batching import about_edges
+from ..process.batching import about_n_pairs
 
-RECORD = np.dtype([("start", "<i8"), ("length", "<i8"), ("n_atoms", "<i4"), ("n_edges", "<i8"), ("split", "u1")])
+RECORD = np.dtype(
+    [("id", "V16"), ("start", "<i8"), ("length", "<i8"), ("n_atoms", "<i4"), ("n_pairs", "<i8"), ("split", "u1")]
+)
 N_BUCKETS = 256
 BLOCK = 128 << 10  # bytes of a bucket that are written at a time
 STALE_S = (
@@ -56,7 +59,7 @@ _HEAD = np.dtype(
         ("own_position", "<f8"),
         ("length", "<i4"),
         ("n_atoms", "<i4"),
-        ("n_edges", "<i8"),
+        ("n_pairs", "<i8"),
         ("elements", "u1", (16,)),
     ]
 )
@@ -92,7 +95,7 @@ def write(
         splitter = Splitter(fractions)
         with _temporary(folder) as (name, target):
             digest = hashlib.sha256()
-            edges = []
+            n_pairs = []
             left = limit
             for bucket in buckets:
                 known, records = bucket.sorted(sorting, left)
@@ -101,25 +104,59 @@ def write(
                     digest.update(record)
                 heads.write(known.tobytes())
                 splitter.add(_rows(known["group"]), known["group_position"], known["own_position"])
-                edges.append(known["n_edges"].astype(np.int64))  # a view would keep all that is known
+                n_pairs.append(known["n_pairs"].astype(np.int64))  # a view would keep all that is known
                 left = None if left is None else left - len(known)
             spool = _write_index(heads, target, digest, splitter)
             target.flush()
             os.fsync(target.fileno())
             if not is_intact(folder, spool):
                 os.replace(name, path_of(folder, spool))
-    return spool, np.concatenate(edges)
+    return spool, np.concatenate(n_pairs)
 
 
 def read(folder: Path, spool: Spool, start: int, stop: int) -> list[tuple[Structure, str]]:
-    """Structures start:stop in the order of the plan, each with its split."""
-    with open(path_of(folder, spool), "rb") as stream:
-        stream.seek((start - spool.n_structures) * RECORD.itemsize, os.SEEK_END)
-        index = np.frombuffer(stream.read((stop - start) * RECORD.itemsize), RECORD)
+    """Structures start:stop in the order of the plan, each with its split. Raises LabelSetError where the spool is damaged."""
+    path = path_of(folder, spool)
+    with open(path, "rb") as stream:
+        index = _index(stream, spool, start, stop)
         if len(index) == 0:
             return []
-        stream.seek(int(index["start"][0]))
-        return [(wire.unpack_structures(*wire.decode(stream.read))[0], SPLITS[row["split"]]) for row in index]
+        try:
+            stream.seek(int(index["start"][0]))
+            structures = [wire.unpack_structures(*wire.decode(stream.read))[0] for _ in index]
+            splits = [SPLITS[row["split"]] for row in index]
+            if [s.id for s in structures] != [row["id"].tobytes().hex() for row in index]:
+                raise ValueError("a structure does not hash to its id")
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            MemoryError,
+            RecursionError,
+        ) as error:
+            raise LabelSetError(
+                f"{path} is damaged ({error}); run the same command again, which makes it anew."
+            ) from error
+    return list(zip(structures, splits, strict=True))
+
+
+def read_ids(folder: Path, spool: Spool, start: int, stop: int) -> list[str]:
+    """The ids of structures start:stop. Raises LabelSetError where the spool is shorter than it should be."""
+    with open(path_of(folder, spool), "rb") as stream:
+        return [row["id"].tobytes().hex() for row in _index(stream, spool, start, stop)]
+
+
+def _index(stream: IO[bytes], spool: Spool, start: int, stop: int) -> NDArray[Any]:
+    """RECORDs start:stop of a spool."""
+    try:
+        stream.seek((start - spool.n_structures) * RECORD.itemsize, os.SEEK_END)
+        return np.frombuffer(stream.read((stop - start) * RECORD.itemsize), RECORD)
+    except (OSError, ValueError) as error:
+        raise LabelSetError(
+            f"{stream.name} is damaged ({error}); run the same command again, which makes it anew."
+        ) from error
 
 
 def is_intact(folder: Path, spool: Spool) -> bool:
@@ -188,7 +225,7 @@ def _distribute(structures: Iterable[Structure], file: IO[bytes], seed: int, lim
             position(structure.id, seed),
             len(record),
             structure.n_atoms,
-            about_edges(structure),
+            about_n_pairs(structure),
             _elements(structure),
         )
         buckets[key * N_BUCKETS >> 64].add(head + record, file)
@@ -234,7 +271,7 @@ def _write_index(heads: IO[bytes], target: IO[bytes], digest: Any, splitter: Spl
         index = np.zeros(len(known), RECORD)
         ends = end + np.cumsum(known["length"], dtype=np.int64)
         index["start"], end = ends - known["length"], int(ends[-1])
-        for name in ("length", "n_atoms", "n_edges"):
+        for name in ("id", "length", "n_atoms", "n_pairs"):
             index[name] = known[name]
         index["split"] = decision.splits(known["group_position"], known["own_position"])
         target.write(index.tobytes())

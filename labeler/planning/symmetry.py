@@ -78,15 +78,17 @@ class Reduction:
 
     def rebuild(self, values: Float) -> Float:
         """All wanted rows (K,N,3) from the asked ones (k,N,3), in their dtype."""
-        found = np.empty((len(self.rows), *values.shape[1:]), values.dtype)
+        rebuilt = np.empty((len(self.rows), *values.shape[1:]), values.dtype)
         for k, row in enumerate(self.rows):
-            found[k] = values[row] if isinstance(row, int) else _sum(row, values)
-        return found
+            rebuilt[k] = values[row] if isinstance(row, int) else _sum(row, values)
+        return rebuilt
 
     def is_kept_by(self, labels: Labels) -> bool:
         """Whether the forces have the symmetry of the structure, and the witness is what the other rows make of it."""
         assert labels.hessian is not None
         forces = np.asarray(labels.forces, np.float64)
+        if forces.shape != (len(self.group[0].image), 3) or not np.isfinite(forces).all():
+            return False
         allowed = FORCE_FLOOR + MAX_BROKEN * float(np.abs(forces).max())
         if any(np.abs(_carry(forces, g) - forces).max() > allowed for g in self.group):
             return False
@@ -100,23 +102,31 @@ def sparing(ask: Ask) -> Ask:
     A teacher that breaks the symmetry of a structure (a neighbour limit that cuts a shell, say) is asked for all rows of it.
     """
 
-    def label(structures: Sequence[Structure], directions: Sequence[Directions | None], n_edges: int) -> list[Labels]:
-        reductions = [reduce(s, d) for s, d in zip(structures, directions, strict=True)]
+    def label(structures: Sequence[Structure], directions: Sequence[Directions | None], n_pairs: int) -> list[Labels]:
+        reductions = [_reduce_if_possible(s, d) for s, d in zip(structures, directions, strict=True)]
         asked = [d if r is None else r.asked for d, r in zip(directions, reductions, strict=True)]
-        found = list(ask(structures, asked, n_edges))
+        answers = list(ask(structures, asked, n_pairs))
         again = []
         for i, reduction in enumerate(reductions):
-            if reduction is not None and reduction.is_kept_by(found[i]):
-                found[i] = _rebuilt(found[i], reduction)
+            if reduction is not None and reduction.is_kept_by(answers[i]):
+                answers[i] = _rebuilt(answers[i], reduction)
             elif reduction is not None:
                 again.append(i)
         if again:
-            whole = ask([structures[i] for i in again], [directions[i] for i in again], n_edges)
+            whole = ask([structures[i] for i in again], [directions[i] for i in again], n_pairs)
             for i, labels in zip(again, whole, strict=True):
-                found[i] = labels
-        return found
+                answers[i] = labels
+        return answers
 
     return label
+
+
+def _reduce_if_possible(structure: Structure, directions: Directions | None) -> Reduction | None:
+    """None, so that all rows are asked, where the arithmetic of symmetry fails on a structure: a cell that is nearly flat, say."""
+    try:
+        return reduce(structure, directions)
+    except (ArithmeticError, LookupError, ValueError):  # of which numpy's LinAlgError is one
+        return None
 
 
 def _rebuilt(labels: Labels, reduction: Reduction) -> Labels:
@@ -141,8 +151,8 @@ def reduce(structure: Structure, directions: Directions | None) -> Reduction | N
     asked: list[int] = []
     rows: list[int | list[Term]] = [-1] * len(wanted)
     for atom in sorted(set(first[wanted // 3].tolist())):
-        mine = np.flatnonzero(first[wanted // 3] == atom)
-        _reduce_orbit(atom, mine, wanted, group, asked, rows)
+        of_orbit = np.flatnonzero(first[wanted // 3] == atom)
+        _reduce_orbit(atom, of_orbit, wanted, group, asked, rows)
     rebuilt = [k for k, row in enumerate(rows) if not isinstance(row, int)]
     if len(rebuilt) < 2:
         return None
@@ -155,17 +165,17 @@ def reduce(structure: Structure, directions: Directions | None) -> Reduction | N
 
 def _reduce_orbit(
     atom: int,
-    mine: NDArray[np.int64],
+    of_orbit: NDArray[np.int64],
     wanted: NDArray[np.int32],
     group: list[Operation],
     asked: list[int],
     rows: list[int | list[Term]],
 ) -> None:
-    """Decide for the wanted rows `mine` of one orbit: appends to asked, fills in rows."""
+    """Decide for the wanted rows `of_orbit` of one orbit: appends to asked, fills in rows."""
     fixing = [g for g in group if g.image[atom] == atom]
     turns = np.stack([g.turn for g in fixing])
-    home = {int(a): next(g for g in group if g.image[a] == atom) for a in {int(wanted[k]) // 3 for k in mine}}
-    local = {int(k): home[int(wanted[k]) // 3].turn[:, int(wanted[k]) % 3] for k in mine}  # R y, y a unit vector
+    home = {int(a): next(g for g in group if g.image[a] == atom) for a in {int(wanted[k]) // 3 for k in of_orbit}}
+    local = {int(k): home[int(wanted[k]) // 3].turn[:, int(wanted[k]) % 3] for k in of_orbit}  # R y, y a unit vector
     spans = {k: turns @ y for k, y in local.items()}  # (operations, 3)
     chosen: list[int] = []
     covered = np.zeros((3, 3))  # projector on what the chosen rows span
@@ -239,7 +249,7 @@ def operations(structure: Structure) -> list[Operation]:
     place = _places(cell, fractional)
     length = float(np.linalg.norm(cell, axis=1).max())
     group = []
-    for rotation, translation in _found_by_spglib(cell, fractional, structure.numbers):
+    for rotation, translation in _rotations_of_spglib(cell, fractional, structure.numbers):
         turn = cell.T @ rotation @ np.linalg.inv(cell.T)
         image = place(fractional @ rotation.T + translation)
         strained = float(np.abs(turn @ turn.T - np.eye(3)).max()) * length
@@ -250,18 +260,18 @@ def operations(structure: Structure) -> list[Operation]:
     return group
 
 
-def _found_by_spglib(cell: Array, fractional: Array, numbers: NDArray[Any]) -> list[tuple[Array, Array]]:
+def _rotations_of_spglib(cell: Array, fractional: Array, numbers: NDArray[Any]) -> list[tuple[Array, Array]]:
     """Rotations (3,3) and translations (3,) of fractional coordinates, sorted; [] where spglib sees no crystal."""
     spglib = require_spglib()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of how later versions will report a failure
         try:
-            found = spglib.get_symmetry((cell, fractional, numbers), symprec=TOLERANCE)
+            symmetry = spglib.get_symmetry((cell, fractional, numbers), symprec=TOLERANCE)
         except spglib.SpglibError:
             return []
-    if found is None:
+    if symmetry is None:
         return []
-    pairs = zip(found["rotations"], found["translations"], strict=True)
+    pairs = zip(symmetry["rotations"], symmetry["translations"], strict=True)
     return sorted(pairs, key=lambda pair: (pair[0].ravel().tolist(), np.round(pair[1], 6).tolist()))
 
 

@@ -27,21 +27,21 @@ def turn(folder: Path, ready: Callable[[], bool], say: Callable[[str], None]) ->
     """True: it is this process's turn to plan. False: somebody else has done it meanwhile, and ready() holds."""
     mark = folder / PLANNING
     if ready():
-        mark.unlink(missing_ok=True)  # of one that was killed between the plan and its last breath
+        _remove(mark)  # of one that was killed between the plan and its last breath
         yield False
         return
     is_new = not folder.exists()
-    said = False
+    told = False
     while not publish(mark, f"{socket.gethostname()} {os.getpid()}".encode()):
-        if not said:
+        if not told:
             say(f"Another labeler is planning {folder.name}/; waiting for it.")
-            said = True
+            told = True
         if _wait_while_alive(mark, ready):
             yield False
             return
         mark.unlink(missing_ok=True)  # two that wait may both do this; the worst is that both plan
     if ready():  # done between our look and our turn
-        mark.unlink(missing_ok=True)
+        _remove(mark)
         yield False
         return
     stop = threading.Event()
@@ -56,6 +56,13 @@ def turn(folder: Path, ready: Callable[[], bool], say: Callable[[str], None]) ->
         if is_new:
             with suppress(OSError):  # a plan that could not be made leaves no empty folder behind
                 folder.rmdir()
+
+
+def _remove(mark: Path) -> None:
+    """Where it cannot be removed (a finished set on a disk that can only be read) it does no harm."""
+    if mark.exists():
+        with suppress(OSError):
+            mark.unlink(missing_ok=True)
 
 
 def _wait_while_alive(mark: Path, ready: Callable[[], bool]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def default_edges(device: str) -> int:
     return BATCH_EDGES["cpu" if device == "cpu" else "cuda"]
 
 
-def edges(structure: Structure) -> int:
+def n_pairs(structure: Structure) -> int:
     """Ordered pairs of atoms within RADIUS, images included, plus one for each atom."""
     import vesin
 
@@ -31,7 +32,7 @@ def edges(structure: Structure) -> int:
     return len(first) + structure.n_atoms
 
 
-def about_edges(structure: Structure) -> int:
+def about_n_pairs(structure: Structure) -> int:
     """The same from density alone: instant, and safe for structures that were not checked yet."""
     sphere = 4 / 3 * math.pi * RADIUS**3
     volume = abs(float(np.linalg.det(structure.cell))) if structure.pbc.all() else 0.0
@@ -46,12 +47,22 @@ def pack(sizes: Sequence[int], limit: int) -> list[list[int]]:
     Sorted by size first, so that the structures of a batch need about as many products each. A pure function of the sizes: what
     shares a batch must not depend on timing, or labels would not be the same byte for byte.
     """
-    batches: list[list[int]] = []
-    filled = 0
-    for index in sorted(range(len(sizes)), key=lambda i: (sizes[i], i)):
-        if not batches or filled + sizes[index] > limit:
-            batches.append([])
-            filled = 0
-        batches[-1].append(index)
-        filled += sizes[index]
-    return batches
+    order = sorted(range(len(sizes)), key=lambda i: (sizes[i], i))
+    starts = cut_greedily([sizes[i] for i in order], limit)
+    return [order[start:stop] for start, stop in pairwise([*starts, len(order)])]
+
+
+def cut_greedily(sizes: Iterable[int], limit: int, max_count: int | None = None) -> list[int]:
+    """Where the pieces of a sequence begin, each as long as its sizes add up to at most `limit`, and of at most max_count members.
+
+    A member that is larger than the limit is a piece of its own. Nothing of nothing.
+    """
+    starts: list[int] = []
+    filled = count = 0
+    for index, size in enumerate(sizes):
+        if not starts or filled + size > limit or count == max_count:
+            starts.append(index)
+            filled = count = 0
+        filled += size
+        count += 1
+    return starts

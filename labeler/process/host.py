@@ -64,15 +64,15 @@ class TeacherHost:
         self._ran_out_at: int | None = None  # pairs of the smallest batch of several structures that did not fit
 
     def label(
-        self, structures: Sequence[Structure], directions: Sequence[Directions | None], n_edges: int
+        self, structures: Sequence[Structure], directions: Sequence[Directions | None], n_pairs: int
     ) -> list[Labels]:
-        """Labels of a batch with n_edges pairs, within a deadline that grows with the work.
+        """Labels of a batch with n_pairs pairs, within a deadline that grows with the work.
 
         A batch of several structures as large as one that did not fit is refused with TeacherOutOfMemory unasked: it would be
         halved in the end all the same.
         """
-        if self._ran_out_at is not None and len(structures) > 1 and n_edges >= self._ran_out_at:
-            raise TeacherOutOfMemory(f"{self._ran_out_at} pairs did not fit, so {n_edges} will not.")
+        if self._ran_out_at is not None and len(structures) > 1 and n_pairs >= self._ran_out_at:
+            raise TeacherOutOfMemory(f"{self._ran_out_at} pairs did not fit, so {n_pairs} will not.")
         process = self._process = self._process or self._start()
         if self._stopped:  # while it was loading
             process.kill()
@@ -81,7 +81,7 @@ class TeacherHost:
             labels = process.label(structures, directions, self._deadline(evaluations))
         except TeacherOutOfMemory:
             if len(structures) > 1:
-                self._ran_out_at = min(n_edges, self._ran_out_at or n_edges)
+                self._ran_out_at = min(n_pairs, self._ran_out_at or n_pairs)
             else:
                 process.close()  # a lone structure is asked once more, in a process with nothing left of former batches
             raise
@@ -94,8 +94,21 @@ class TeacherHost:
     @property
     def info(self) -> TeacherInfo:
         """What the loaded teacher says of itself; loads it where it is not loaded yet."""
+        return self._loaded().info
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that the loaded teacher has had until now; loads it where it is not loaded yet."""
+        return self._loaded().peak_bytes
+
+    @property
+    def limit_bytes(self) -> int:
+        """What the loaded teacher may take: of its GPU, else of this machine."""
+        return self._loaded().device_bytes or self.settings.limit_bytes
+
+    def _loaded(self) -> TeacherProcess:
         self._process = self._process or self._start()
-        return self._process.info
+        return self._process
 
     def _start(self) -> TeacherProcess:
         if self._stopped:

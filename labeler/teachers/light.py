@@ -8,7 +8,7 @@ import sys
 def import_vesin_without_torch() -> None:
     """Import vesin as if PyTorch were not there; it would load it to take tensors, and we give it numpy arrays.
 
-    For Dask workers and teacher processes only: elsewhere somebody else may want vesin with tensors.
+    For the command line, Dask workers and teacher processes only: elsewhere somebody else may want vesin with tensors.
     """
     if "torch" in sys.modules or "vesin" in sys.modules:
         return

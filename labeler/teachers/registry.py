@@ -7,6 +7,7 @@ Light on purpose: the command line, the coordinator and the adapters all read it
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,18 @@ def entry(name: str) -> Entry:
         f"No teacher is called '{name}'.{nearest(name, ENTRIES)} Known: {known}; mace-mp:SIZE, mace-off:SIZE, "
         "a MACE .model file, a fairchem .pt file, student:RUN (a folder of `hdistill fit`), ase:module.Class, outside:NAME:MODEL."
     )
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a name can only mean weights that its package offers under that name: no file, no module, no address.
+
+    What a stranger's manifest says may be asked for if it is such a name.
+    """
+    head, _, size = name.partition(":")
+    sizes = (
+        head in ("mace-mp", "mace-off") and re.fullmatch("[a-z0-9-]+", size) is not None
+    )  # the adapter has a list of them
+    return name in ENTRIES or sizes
 
 
 def request(

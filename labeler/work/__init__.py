@@ -1,5 +1,6 @@
 """The work itself.
 
 chunk.py         the whole life of one chunk
-compact.py       chunks to shards and manifest
+bisection.py     one batch asked so that no structure harms another
+compact.py       chunks to shards and manifest; the books balance
 """

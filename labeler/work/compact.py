@@ -1,7 +1,11 @@
-"""Published chunks to shards and a manifest: the last step of a run, which may be repeated until it succeeds."""
+"""Published chunks to shards and a manifest: the last step of a run, which may be repeated until it succeeds.
+
+The books must balance: the ids of a chunk and of its quarantine are together exactly those that the plan has there, each once.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -22,45 +26,100 @@ from hdistill.data.format.shard_file import read_arrays
 from hdistill.data.labelsets.writer import Block, Facts, write
 from hdistill.data.support.typed import typed
 
-from ..planning import plan as plans
-from ..teachers import registry as catalogue
+from ..planning.plan import Plan, base_name, chunk_path, ids_of, quarantine_path
+from ..teachers import registry
 
 
-def finish(folder: Path, plan: plans.Plan) -> Manifest:
-    """Write shards and manifest.json of a plan whose chunks are all published; then remove what they replace."""
-    manifest = write(folder, blocks(folder, plan), facts(plan, quarantine(folder)))
+class ChunkDamaged(LabelSetError):
+    """A published chunk is not what this plan wants there: torn, of another plan or place, short, or without its quarantine."""
+
+    def __init__(self, chunk: int, path: Path, problem: str):
+        super().__init__(f"{path} {problem}.")
+        self.chunk = chunk
+        self.path = path
+
+
+def finish(folder: Path, plan: Plan) -> Manifest:
+    """Write shards and manifest.json of a plan whose chunks are all published; then remove what they replace.
+
+    Raises ChunkDamaged before anything that stands is removed.
+    """
+    rows: list[QuarantineRow] = []
+    files: set[Path] = set()
+
+    def blocks() -> Iterator[Block]:
+        for chunk in range(plan.n_chunks):
+            block, quarantined, file = read_chunk(folder, plan, chunk)
+            rows.extend(quarantined)
+            files.update([file] if file else [])
+            yield block
+
+    manifest = write(folder, blocks(), facts(plan, rows))  # which fills the rows as it goes
     for done in ("chunks", "spool"):
         shutil.rmtree(folder / done, ignore_errors=True)
+    for path in (folder / "quarantine").glob("*.json"):  # of attempts that another one was quicker than
+        if path not in files:
+            path.unlink(missing_ok=True)
     return manifest
 
 
-def blocks(folder: Path, plan: plans.Plan) -> Iterator[Block]:
-    """The published chunks of a plan, in order. Raises LabelSetError for a chunk of another plan."""
+def damaged_chunks(folder: Path, plan: Plan) -> list[ChunkDamaged]:
+    """What is wrong with the published chunks of a plan; chunks that are not there are left out."""
+    problems = []
     for chunk in range(plan.n_chunks):
-        path = plans.chunk_path(folder, chunk)
+        if chunk_path(folder, chunk).exists():
+            try:
+                read_chunk(folder, plan, chunk)
+            except ChunkDamaged as problem:
+                problems.append(problem)
+    return problems
+
+
+def read_chunk(folder: Path, plan: Plan, chunk: int) -> tuple[Block, list[QuarantineRow], Path | None]:
+    """A published chunk, the rows of its quarantine and their file. Raises ChunkDamaged."""
+    path = chunk_path(folder, chunk)
+    try:
         arrays, attributes = read_arrays(path)
-        if attributes.get("plan") != plan.digest:
-            raise LabelSetError(f"{path} belongs to another plan; remove it and run the same command again.")
+        stated = attributes.get("plan"), attributes.get("chunk")
+        sha256 = str(attributes["quarantine"])
         errors = float(attributes["codec_error_sum"]), float(attributes["codec_error_max"])
-        yield Block(arrays, *errors, int(attributes["n_computed"]))
+        block = Block(arrays, *errors, int(attributes["n_computed"]))
+    except FileNotFoundError:
+        raise
+    except (LabelSetError, LookupError, TypeError, ValueError) as error:
+        if not path.exists():
+            raise FileNotFoundError(2, "No such chunk", str(path)) from error
+        raise ChunkDamaged(chunk, path, f"is damaged ({error})") from error
+    if stated != (plan.digest, chunk):
+        raise ChunkDamaged(chunk, path, "is of another plan or another place")
+    file = quarantine_path(folder, chunk, sha256) if sha256 else None
+    rows = _rows(file, sha256, chunk, path) if file else []
+    ids = [row.tobytes().hex() for row in arrays["id"]]
+    if sorted([*ids, *(row.id for row in rows)]) != sorted(ids_of(plan, folder, chunk)):
+        raise ChunkDamaged(chunk, path, "and its quarantine do not hold exactly the structures that the plan has there")
+    return block, rows, file
 
 
-def quarantine(folder: Path) -> list[QuarantineRow]:
-    """Rows of all structures of a run that could not be labelled, in the order of its chunks."""
+def _rows(file: Path, sha256: str, chunk: int, path: Path) -> list[QuarantineRow]:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ChunkDamaged(chunk, path, f"lacks its quarantine {file.name} ({error.strerror})") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ChunkDamaged(chunk, path, f"has a quarantine that was changed ({file.name})")
     names = QuarantineRow.__struct_fields__
-    return [
-        QuarantineRow(**{name: row[name] for name in names})
-        for path in sorted((folder / "quarantine").glob("*.json"))
-        for row in json.loads(path.read_bytes())
-    ]
+    return [QuarantineRow(**{name: row[name] for name in names}) for row in json.loads(data)]
 
 
-def facts(plan: plans.Plan, rows: list[QuarantineRow]) -> Facts:
-    """What a plan says of its label set. Raises LabelSetError for a plan that was changed by hand."""
+def facts(plan: Plan, rows: list[QuarantineRow]) -> Facts:
+    """What a plan says of its label set. Raises LabelSetError for a plan that was changed by hand.
+
+    Files are called by their names, not by where they lie on somebody's disk.
+    """
     settings = plan.settings
-    teacher = {**plan.teacher, "arguments": catalogue.parse_arguments(settings.arguments)}
+    named = {"name": base_name(plan.teacher["name"]), "arguments": registry.parse_arguments(settings.arguments)}
     subset = {
-        "names": [Path(name).name for name in settings.subset],  # not where they lie on somebody's disk
+        "names": [base_name(name) for name in settings.subset],
         "where": settings.where,
         "limit": settings.limit,
         "seed": settings.seed,
@@ -76,7 +135,7 @@ def facts(plan: plans.Plan, rows: list[QuarantineRow]) -> Facts:
     }
     return Facts(
         plan=plan.digest,
-        teacher=typed(teacher, TeacherRecord, "The teacher in plan.json"),
+        teacher=typed({**plan.teacher, **named}, TeacherRecord, "The teacher in plan.json"),
         hessian=HessianSettings(
             kind=plan.hessian.kind, per_structure=plan.hessian.count or None, seed=settings.seed, codec=settings.codec
         ),

@@ -9,13 +9,12 @@ from hdistill.data import sources
 from hdistill.data.errors import InputError, nearest
 from hdistill.data.format.manifest import MANIFEST
 from hdistill.data.format.schema import SPLITS
-from hdistill.data.labelsets.split import parse_fractions
 from hdistill.data.sources import Keys
 from hdistill.data.sources.select import select
-from hdistill.labeler.planning import plan as planning
-from hdistill.labeler.planning.plan import LabelSettings
+from hdistill.labeler.planning.early import check_settings
+from hdistill.labeler.planning.plan import PLAN, LabelSettings, request_of
 from hdistill.labeler.run import RunSettings
-from hdistill.labeler.teachers import environments, registry
+from hdistill.labeler.teachers import environments
 
 READ_AHEAD_S = 1.0  # of CPU time: small files are read to their end, of large ones the beginning
 
@@ -26,34 +25,15 @@ def check_label(
     """Raise what label() would raise after loading the teacher. out None: nothing will be written."""
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; -o takes a directory.")
-    request = planning.request_of(settings)
-    check_task(settings)
-    planning.check_settings(settings)
-    parse_fractions(settings.splits)
+    request = request_of(settings)
+    check_settings(settings)
     sources.files(settings.subset, data)
-    begun = out is not None and is_new and ((out / planning.PLAN).exists() or (out / MANIFEST).exists())
+    begun = out is not None and is_new and ((out / PLAN).exists() or (out / MANIFEST).exists())
     if begun:  # what it was begun with is compared with the plan, which needs no teacher either
         return
     if run.scheduler is None and run.jobs is None:
         environments.interpreter(request.family, run.teacher_python)
     check_source(settings, data)
-
-
-def check_task(settings: LabelSettings) -> None:
-    """Raise InputError for a task that the teacher is known not to have, or for none where it is known to want one."""
-    entry = registry.entry(settings.teacher)
-    if entry.family == "fairchem" and entry.task and settings.task is None:
-        raise InputError(f"{settings.teacher} has several tasks; choose one with --task: {entry.task}.")
-    if entry.family != "sevennet" or entry.name not in registry.ENTRIES:
-        return  # the checkpoint has the last word on its tasks
-    known = [task for task in entry.task.split(", ") if task]
-    if known and settings.task is None:
-        raise InputError(f"{settings.teacher} has several tasks; choose one with --task: {entry.task}.")
-    if not known and settings.task is not None:
-        raise InputError(f"{settings.teacher} has one task only; leave out --task {settings.task}.")
-    if settings.task is not None and settings.task not in known:
-        hint = nearest(settings.task.lower(), [task.lower() for task in known])
-        raise InputError(f"{settings.teacher} has no task '{settings.task}'; there are {entry.task}.{hint}")
 
 
 def check_source(settings: LabelSettings, data: Path | None, seconds: float = READ_AHEAD_S) -> None:

@@ -96,8 +96,8 @@ def subset(
 def audit(labels: Place, *, say: Say = print, **settings: Any) -> Audited:
     """Label random structures anew with the set's teacher and compare. `agrees` of the result is true only if all do.
 
-    settings: n structures, seed, teacher (where it is not called as in the manifest), teacher_python, device, threads. Raises
-    InputError, LabelSetError, TeacherError.
+    settings: n structures, seed (drawn anew where it is None), teacher and arguments (of one that does not come with hdistill, which is
+    never taken from the set), teacher_python, device, threads, deadline_s. Raises InputError, LabelSetError, TeacherError.
     """
     from hdistill.labeler.audit import AuditSettings, audit as run_audit
 

@@ -95,15 +95,15 @@ def label_share(
     When all shares are done, label() with the same settings finishes the set. Raises what label() raises.
     """
     from hdistill.labeler.executors.share import parse
-    from hdistill.labeler.run import label_part
+    from hdistill.labeler.run import label_share as label_share_of
 
     folder = folder_of(out)
-    part = parse(share)
+    parsed = parse(share)
     wanted = label_settings(subset, folder, teacher, settings)
     run = run_settings(workers, threads, None, None, teacher_python, memory, deadline, progress)
     where = None if data is None else folder_of(data)
     check_label(wanted, folder, where, run)
-    return result_of(Share, asdict(label_part(wanted, folder, part, where, run, say)))
+    return result_of(Share, asdict(label_share_of(wanted, folder, parsed, where, run, say)))
 
 
 @showing(LabelSettings)
@@ -118,14 +118,14 @@ def estimate(
     **settings: Unpack[LabelOptions],
 ) -> Estimate:
     """What labelling would take, in seconds and bytes, from a few structures that are labelled; nothing is kept."""
-    from hdistill.labeler.estimate import predict
+    from hdistill.labeler.estimate import estimate as estimate_of
 
     with tempfile.TemporaryDirectory(prefix="hdistill-") as folder:
         wanted = label_settings(subset, Path(folder), teacher, settings)
         run = run_settings(workers, threads, None, None, teacher_python, None, 120.0, False)
         where = None if data is None else folder_of(data)
         check_label(wanted, None, where, run)
-        return result_of(Estimate, predict(wanted, where, run))
+        return result_of(Estimate, estimate_of(wanted, where, run))
 
 
 def label_settings(subset: Subset, folder: Path, teacher: str | Calculator, settings: LabelOptions) -> LabelSettings:
@@ -158,7 +158,7 @@ def run_settings(
     progress: bool,
 ) -> RunSettings:
     """How a plan is run. Raises InputError."""
-    from hdistill.labeler.executors.jobs import read as read_cluster
+    from hdistill.labeler.executors.cluster_file import read as read_cluster
 
     for name, value in (("workers", workers), ("threads", threads)):
         if value < 1:

@@ -73,7 +73,7 @@ class Share(Result):
     """What one share of a job array did: chunks of this share and of the whole plan that are still missing."""
 
     path: Path
-    part: str
+    share: str
     n_labelled_now: int
     n_chunks: int
     n_missing: int

@@ -28,7 +28,7 @@ def example(kind: str) -> None:
     \b
       hdistill clusters example slurm > slurm.toml
     """
-    from hdistill.labeler.executors.jobs import example as text
+    from hdistill.labeler.executors.cluster_file import example as text
 
     click.echo(text(kind), nl=False)
 
@@ -41,6 +41,7 @@ def script(file: Path) -> None:
     \b
       hdistill clusters script slurm.toml
     """
-    from hdistill.labeler.executors.jobs import job_script, read
+    from hdistill.labeler.executors.cluster_file import read
+    from hdistill.labeler.executors.jobs import job_script
 
     click.echo(job_script(read(file)), nl=False)

@@ -52,9 +52,9 @@ from .command import EXIT_QUARANTINED, JSON, PATH, print_result, say
 @click.option("--forces-key", metavar="KEY", help="Key of reference forces.")
 @click.option("--stress-key", metavar="KEY", help="Key of reference stresses.")
 @click.option("--group-key", metavar="KEY", help="Key of the molecule's or material's name, the unit of splits.")
-@click.option("--workers", default=2, show_default=True, help="Local Dask workers, each with its own teacher.")
+@click.option("--workers", default=2, show_default=True, help="Teachers at work at once, each in a process of its own.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads of each teacher.")
-@click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster instead of local workers.")
+@click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster: tcp://host:8786, tls://host:8786.")
 @click.option("--cluster", metavar="FILE", help="Workers as batch jobs; see `hdistill clusters`.")
 @click.option("--teacher-python", type=PATH, metavar="PATH", help="The interpreter that has the teacher.")
 @click.option(
@@ -64,7 +64,7 @@ from .command import EXIT_QUARANTINED, JSON, PATH, print_result, say
 @click.option("--deadline", default=120.0, show_default=True, help="Seconds a small batch may take.")
 @click.option("--add", metavar="SPEC", help="probes:K or rows:K: so many more of each structure than --hessian says.")
 @click.option("--extend", is_flag=True, help="Put the structures that the finished set in DIR lacks into it.")
-@click.option("--dry-run", is_flag=True, help="Label a few structures, predict time and bytes, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Label a few structures, estimate time and bytes, write nothing.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @JSON
 def label(
@@ -81,8 +81,11 @@ def label(
 
     Exit code 0: all labelled; 3: some structures are in quarantine (listed in the manifest); 1: stopped, run it again.
     """
+    from hdistill.labeler.teachers.light import import_vesin_without_torch
+
     from ..api import labelling
 
+    import_vesin_without_torch()  # this process is the command line's own, and holds no model
     add, extend = settings["add"], settings["extend"]
     if settings["scheduler"] is not None and settings["cluster"] is not None:
         raise click.UsageError("--scheduler is a cluster that runs, --cluster makes one; give one of them.")

@@ -143,17 +143,23 @@ def import_(file: Path, out: Path, as_json: bool, **stated: Any) -> None:
 @labels.command()
 @click.argument("folder", type=PATH)
 @click.option("--n", "n", default=20, show_default=True, metavar="N", help="Random structures to label anew.")
-@click.option("--seed", default=0, show_default=True, help="Of their choice.")
-@click.option("--teacher", metavar="NAME", help="Where it is not called as in the manifest: a checkpoint's path.")
+@click.option("--seed", type=int, metavar="N", help="Of their choice; drawn anew each time, and printed.")
+@click.option("--teacher", metavar="NAME", help="One that does not come with hdistill: a file, ase:module.Class, ...")
+@click.option("--argument", "arguments", multiple=True, metavar="NAME=VALUE", help="For ase:module.Class; repeatable.")
 @click.option("--teacher-python", type=PATH, metavar="PATH", help="The interpreter that has the teacher.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option("--threads", default=1, show_default=True, help="CPU threads of the teacher.")
+@click.option("--deadline", "deadline_s", default=120.0, show_default=True, help="Seconds a small batch may take.")
 @JSON
 def audit(folder: Path, as_json: bool, **chosen: Any) -> None:
     """Label random structures anew with the set's teacher and compare; exit code 0 only if all agree.
 
     \b
       hdistill labels audit labels/ --n 50
+      hdistill labels audit labels/ --teacher ase:my.Calculator --argument rc=6
+
+    Nothing that the set itself names is run, but teachers that come with hdistill. 50 structures that agree: a set
+    with 6 % false labels would have been found out in 95 of 100 audits, one with 1 % in 39.
     """
     from ..api.label_sets import audit as run_audit
 

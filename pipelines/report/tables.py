@@ -61,11 +61,11 @@ def label_summary(result: dict[str, Any]) -> str:
 
 def share_summary(result: dict[str, Any]) -> str:
     """What one share of a job array did, and what is to be done next."""
-    if result["part"].startswith("0/"):
+    if result["share"].startswith("0/"):
         left = result["n_missing_elsewhere"]
         return f"{result['path']}: the plan stands, {left} chunks are to be labelled; {duration(result['seconds'])}."
     done = result["n_chunks"] - result["n_missing"]
-    text = f"{result['path']}: part {result['part']}, {done} of {result['n_chunks']} chunks, {duration(result['seconds'])}."
+    text = f"{result['path']}: part {result['share']}, {done} of {result['n_chunks']} chunks, {duration(result['seconds'])}."
     if result["n_missing"] + result["n_missing_elsewhere"] == 0:
         return f"{text} All parts are done: run the same command without --part to finish the label set."
     return f"{text} {result['n_missing_elsewhere']} chunks of other parts are still missing."

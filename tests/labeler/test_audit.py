@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +16,13 @@ import pytest
 from ase.build import molecule
 from click.testing import CliRunner
 
-from hdistill.data.errors import InputError, LabelSetError, TeacherError
+from hdistill.data.errors import HDistillError, InputError, LabelSetError, TeacherError
+from hdistill.data.format.shard import read_samples
 from hdistill.data.format.shard_file import Arrays, image, read_arrays
 from hdistill.data.labelsets.label_set import open_label_set, read_manifest
+from hdistill.data.sources import select
 from hdistill.data.support.typed import as_json
+from hdistill.labeler import audit as audit_module
 from hdistill.labeler.audit import AuditSettings, audit, draw_samples
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.teachers import environments
@@ -163,20 +168,117 @@ def test_another_teacher_is_refused_and_another_version_is_said(honest: Path, tm
         audit(honest, AuditSettings(n=0), say=silent)
 
 
-def test_arguments_of_the_teacher_are_in_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A calculator with another strength than its default is asked with that strength."""
+def test_a_calculator_and_its_arguments_are_typed_by_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in the manifest, and nothing of it is run: with the same ones typed, the set agrees; with others it is refused."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     source = write_extxyz(tmp_path / "few.xyz", clusters(3))
-    settings = LabelSettings(
-        "ase:tests.labeler.poison.Drifting", (str(source),), hessian="probes:1", arguments=("epsilon=0.07",)
+    name, given = "ase:tests.labeler.poison.Drifting", ("epsilon=0.07",)
+    labels = label_quickly(
+        LabelSettings(name, (str(source),), hessian="probes:1", arguments=given), tmp_path / "labels"
     )
-    labels = label_quickly(settings, tmp_path / "labels")
     assert read_manifest(labels).teacher.arguments == {"epsilon": 0.07}
-    assert audit(labels, ALL, say=silent)["agrees"]
-    manifest = as_json(read_manifest(labels))
-    manifest["teacher"]["arguments"] = {}
-    (labels / "manifest.json").write_text(json.dumps(manifest))
-    assert not audit(labels, ALL, say=silent)["agrees"]
+    with pytest.raises(InputError, match="does not come with hdistill"):
+        audit(labels, ALL, say=silent)
+    with pytest.raises(
+        InputError, match=r"labelled with the arguments \{'epsilon': 0.07\} and the audit was given \{\}"
+    ):
+        audit(labels, replace(ALL, teacher=name), say=silent)
+    typed = replace(ALL, teacher=name, arguments=given)
+    assert audit(labels, typed, say=silent)["agrees"]
+    monkeypatch.setenv("HDISTILL_TEST_EPSILON", "0.05")
+    assert not audit(labels, typed, say=silent)["agrees"]
+
+
+# What a stranger may write into a manifest; each would run his code if it were used.
+BAIT = {
+    "a function with arguments": ("ase:subprocess.Popen", "ase", {"args": ["touch", "BAIT"]}),
+    "a calculator": ("ase:bait.Calculator", "ase", {}),
+    "a package's model": ("outside:bait:x", "outside", {}),
+    "a student": ("student:bait", "outside", {}),
+    "a pickle in the set": ("SET/bait.model", "mace", {}),
+    "a pickle by its family": ("mace:SET/bait.model", "mace", {}),
+    "a checkpoint": ("SET/bait.pt", "fairchem", {}),
+    "a size that is a path": ("mace-mp:SET/bait.model", "mace", {}),
+    "a size that is an address": ("mace-mp:https://127.0.0.1/bait.model", "mace", {}),
+    "arguments of an honest name": ("lennard-jones", "lennard_jones", {"args": ["touch", "BAIT"]}),
+    "no name": (["ase:subprocess.Popen"], "ase", {"args": ["touch", "BAIT"]}),
+}
+
+
+@pytest.mark.parametrize("kind", BAIT)
+def test_nothing_that_a_manifest_names_is_run(honest: Path, tmp_path: Path, kind: str) -> None:
+    mark = tmp_path / "bait-was-taken"
+    name, family, arguments = json.loads(
+        json.dumps(BAIT[kind]).replace("BAIT", str(mark)).replace("SET", str(tmp_path / "set"))
+    )
+    folder = shutil.copytree(honest, tmp_path / "set")
+    for suffix in ("model", "pt"):
+        (folder / f"bait.{suffix}").write_bytes(pickle.dumps(Bait(str(mark))))
+    manifest = as_json(read_manifest(folder))
+    manifest["teacher"] |= {"name": name, "family": family, "arguments": arguments}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises((InputError, LabelSetError)):
+        audit(folder, AuditSettings(n=1), say=silent)
+    assert not mark.exists()
+
+
+class Bait:
+    """Unpickled, it leaves a mark."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return open, (self.mark, "w")  # type: ignore[return-value]
+
+
+def test_the_bait_works_where_the_user_types_its_name(honest: Path, tmp_path: Path) -> None:
+    """Else the tests above would show nothing."""
+    mark = tmp_path / "bait-was-taken"
+    typed = AuditSettings(n=1, teacher="ase:subprocess.Popen", arguments=(f'args=["touch", "{mark}"]',))
+    copy = shutil.copytree(honest, tmp_path / "set")
+    manifest = as_json(read_manifest(copy))
+    manifest["teacher"]["arguments"] = {"args": ["touch", str(mark)]}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(HDistillError):  # a process is no calculator
+        audit(copy, typed, say=silent)
+    assert mark.exists()
+
+
+def test_a_file_that_the_user_names_is_called_a_pickle(honest: Path, tmp_path: Path) -> None:
+    model = tmp_path / "mine.model"
+    model.write_bytes(b"")
+    said: list[str] = []
+    request = audit_module.request_of(read_manifest(honest), AuditSettings(teacher=str(model)), said.append)
+    assert request.model == str(model)
+    assert "mine.model is a pickle, which can run code" in said[0]
+
+
+def test_nobody_knows_which_structures_will_be_looked_at(honest: Path) -> None:
+    """The order of an audit has nothing to do with the order of a plan, and its seed is drawn anew."""
+    labels = open_label_set(honest)
+    stored = [s.structure.id for shard in labels.shards for s in read_samples(shard.path)]
+    for seed in range(5):
+        drawn = [audit_module.order_key(seed, key) for key in stored]
+        planned = [select.order_key(seed, key) for key in stored]
+        order, other = np.argsort(np.array(drawn, "S16")), np.argsort(np.array(planned, np.uint64))
+        assert order.tolist() != other.tolist()
+    said: list[str] = []
+    seeds = {audit(honest, AuditSettings(n=1), say=said.append)["seed"] for _ in range(2)}
+    assert len(seeds) == 2
+    assert all(any(f"--seed {seed}" in line for line in said) for seed in seeds)
+
+
+def test_how_many_false_labels_are_found_with_what_probability(honest: Path) -> None:
+    """1 - (1 - f)^n, which the documentation states: a quarter false, 5 of 12 looked at, over many seeds."""
+    labels = open_label_set(honest)
+    ids = sorted(s.structure.id for shard in labels.shards for s in read_samples(shard.path))
+    false = set(ids[:3])
+    found = sum(
+        bool(false & set(sorted(ids, key=lambda key: audit_module.order_key(seed, key))[:5])) for seed in range(2000)
+    )
+    without_replacement = 1 - math.comb(9, 5) / math.comb(12, 5)
+    assert found / 2000 == pytest.approx(without_replacement, abs=0.03)
 
 
 @pytest.mark.long

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,10 @@ from distributed.client import ClosedClientError
 from hdistill.data.errors import InputError
 from hdistill.data.sources import Keys, SourceReport
 from hdistill.data.sources.from_atoms import structure_of
-from hdistill.labeler.executors import admission, jobs
-from hdistill.labeler.executors.admission import ClusterFailure, Task
-from hdistill.labeler.executors.cluster import _address_for_nodes, connect
+from hdistill.labeler.executors import admission, cluster_file, jobs
+from hdistill.labeler.executors.admission import ClusterFailure
+from hdistill.labeler.executors.cluster import _address_for_nodes
+from hdistill.labeler.executors.pool import TeacherPool
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.process import gpus
 from hdistill.labeler.process.host import HostSettings
@@ -30,7 +33,7 @@ from tests.labeler.conftest import clusters
 from tests.labeler.dask_processes import ended, scheduler, wait_until, worker
 
 ROOT = Path(__file__).parents[2]
-KINDS = list(jobs.SYSTEMS)
+KINDS = list(cluster_file.SYSTEMS)
 LEAST = {"kind": "slurm", "cores": 8, "memory": "32GB"}
 
 
@@ -58,7 +61,7 @@ def test_what_a_slurm_file_says_is_in_the_job(tmp_path: Path) -> None:
         'account = "me"\nwalltime = "12:00:00"\njob_extra_directives = ["--constraint=a100"]\n'
         'prologue = ["module load cuda"]\npython = "/shared/python"\ninterface = "ib0"\nlocal_directory = "/scratch"\n'
     )
-    script = jobs.job_script(jobs.read(file)).splitlines()
+    script = jobs.job_script(cluster_file.read(file)).splitlines()
     for line in (
         "-p gpu",
         "-A me",
@@ -95,22 +98,22 @@ def test_what_a_slurm_file_says_is_in_the_job(tmp_path: Path) -> None:
 )
 def test_a_bad_cluster_file_says_what_is_wrong(change: dict[str, object], said: str) -> None:
     with pytest.raises(InputError) as caught:
-        jobs.settings_from(LEAST | change, "my.toml")
+        cluster_file.settings_from(LEAST | change, "my.toml")
     assert said in str(caught.value)
     assert str(caught.value).startswith("my.toml: ")
 
 
 def test_what_must_be_given_and_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="cores and memory must be given"):
-        jobs.settings_from({"kind": "slurm"}, "my.toml")
+        cluster_file.settings_from({"kind": "slurm"}, "my.toml")
     with pytest.raises(InputError, match="clusters example slurm"):
-        jobs.read(Path("slurm"))
+        cluster_file.read(Path("slurm"))
     (tmp_path / "broken.toml").write_text("cores = ")
     with pytest.raises(InputError, match="is no TOML"):
-        jobs.read(tmp_path / "broken.toml")
+        cluster_file.read(tmp_path / "broken.toml")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="no command sbatch here, which slurm needs; run hdistill on a login node"):
-        jobs.require_commands(jobs.settings_from(LEAST, "my.toml"))
+        jobs.require_commands(cluster_file.settings_from(LEAST, "my.toml"))
 
 
 def test_a_network_interface_that_is_not_there() -> None:
@@ -184,16 +187,12 @@ def test_each_local_teacher_sees_one_gpu(tmp_path: Path, argon: Path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv(gpus.VARIABLE, "4,7")
     (tmp_path / "plan.json").write_text("{}")
-    host = HostSettings(catalogue.request("lennard-jones", device="cuda"))
     asked = catalogue.request("ase:tests.labeler.slow.TellsItsGpu", arguments={"folder": str(tmp_path)})
-    with connect(Task.of(tmp_path, host), silent, workers=3) as cluster:
-        wait_until(lambda: len(cluster.workers(3)) == 3)
-        seen = [
-            cluster.client.submit(
-                what_its_teacher_sees, HostSettings(asked), tmp_path, workers=[w], pure=False
-            ).result()
-            for w in sorted(cluster.workers(3))
-        ]
+    with TeacherPool(HostSettings(replace(asked, device="cuda")), 3) as teachers, ExitStack() as borrowed:
+        seen = []
+        for _ in range(3):  # each while the others are at work
+            host = borrowed.enter_context(teachers.lend())
+            seen.append(what_its_teacher_sees(replace(host.settings, request=asked), tmp_path))
     assert Counter(seen) == {"4": 2, "7": 1}
     assert os.environ[gpus.VARIABLE] == "4,7"
 
@@ -293,7 +292,7 @@ def test_nothing_outlives_a_killed_coordinator(argon: Path, tmp_path: Path, monk
     null = subprocess.DEVNULL
     with ended(subprocess.Popen(command, start_new_session=True, stdout=null, stderr=null)) as process:
         wait_until(lambda: any((tmp_path / "labels" / "chunks").glob("*.h5")))
-        assert len(_marked(mark)) >= 5  # coordinator, two workers, two teachers
+        assert len(_marked(mark)) >= 3  # the coordinator and two teachers
         process.send_signal(signal.SIGKILL)
         process.wait()
         wait_until(lambda: not _marked(mark), 20)

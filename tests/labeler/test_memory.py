@@ -11,12 +11,13 @@ import pytest
 from hdistill.data.errors import TeacherCrashed
 from hdistill.data.probes import draw, parse_spec
 from hdistill.data.structure import Directions, Labels, Structure
+from hdistill.labeler.planning import batch_size
 from hdistill.labeler.process import memory
-from hdistill.labeler.process.batching import edges
+from hdistill.labeler.process.batching import n_pairs
 from hdistill.labeler.process.host import HostSettings, TeacherHost
 from hdistill.labeler.process.parent import TeacherException, TeacherOutOfMemory
 from hdistill.labeler.teachers import registry as catalogue
-from hdistill.labeler.work.chunk import Failure, label_or_name
+from hdistill.labeler.work.bisection import Failure, label_with_bisection
 
 SPEC = parse_spec("probes:2")
 
@@ -42,13 +43,13 @@ def ask_all(
 ) -> tuple[list[Labels | Failure], TeacherHost, list[int]]:
     host, asked = TeacherHost(settings), []
 
-    def ask(batch: Sequence[Structure], wanted: Sequence[Directions | None], n_edges: int) -> list[Labels]:
+    def ask(batch: Sequence[Structure], wanted: Sequence[Directions | None], n_pairs: int) -> list[Labels]:
         asked.append(len(batch))
-        return host.label(batch, wanted, n_edges)
+        return host.label(batch, wanted, n_pairs)
 
     try:
-        sizes = [edges(s) for s in structures]
-        return label_or_name(ask, structures, directions(structures), sizes), host, asked
+        sizes = [n_pairs(s) for s in structures]
+        return label_with_bisection(ask, structures, directions(structures), sizes), host, asked
     finally:
         host.close()
 
@@ -75,13 +76,12 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_giant_is_named(request_ani: H
 
 def test_the_plan_takes_smaller_batches_where_memory_is_small(request_ani: HostSettings) -> None:
     structures = [molecule(3, seed) for seed in range(24)]
-    with HostSettings(request_ani.request, memory_bytes=20 << 30).start() as teacher:
-        wide = memory.batch_edges(teacher, structures, directions(structures), 20 << 30, 20_000)
+    host = TeacherHost(HostSettings(request_ani.request, memory_bytes=20 << 30))
+    wide = batch_size.measure(host, structures, directions(structures), 20 << 30, 20_000)
     assert wide == 20_000
-    with HostSettings(request_ani.request, memory_bytes=20 << 30).start() as teacher:
-        narrow = memory.batch_edges(
-            teacher, structures, directions(structures), teacher.peak_bytes + (40 << 20), 20_000
-        )
+    host.close()
+    narrow = batch_size.measure(host, structures, directions(structures), host.peak_bytes + (40 << 20), 20_000)
+    host.close()
     assert narrow < 20_000
     assert narrow & (narrow - 1) == 0  # a power of two: measured twice, it is the same
 
@@ -98,7 +98,7 @@ def test_no_other_error_is_taken_for_memory() -> None:
     structures = [molecule(1, seed) for seed in range(4)]
     asked = []
 
-    def ask(batch: Sequence[Structure], wanted: Sequence[Directions | None], n_edges: int) -> list[Labels]:
+    def ask(batch: Sequence[Structure], wanted: Sequence[Directions | None], n_pairs: int) -> list[Labels]:
         asked.append([structures.index(s) for s in batch])
         if structures[1] in batch:
             raise TeacherException("RuntimeError: out of memory is what this text says, and it is not")
@@ -106,18 +106,18 @@ def test_no_other_error_is_taken_for_memory() -> None:
             raise TeacherCrashed("killed by SIGSEGV")
         return [Labels(0.0, np.zeros((s.n_atoms, 3))) for s in batch]
 
-    found = label_or_name(ask, structures, directions(structures), [edges(s) for s in structures])
+    found = label_with_bisection(ask, structures, directions(structures), [n_pairs(s) for s in structures])
     assert [isinstance(x, Labels) for x in found] == [True, False, False, True]
     assert [x.reason for x in found if isinstance(x, Failure)] == ["teacher raised", "teacher crashed"]
     assert asked == [[0, 1, 2, 3], [0, 1], [0], [1], [2, 3], [2], [2], [3]]
 
 
 def test_an_error_of_the_run_is_raised_not_quarantined() -> None:
-    def ask(batch: Sequence[Structure], wanted: Sequence[Directions | None], n_edges: int) -> list[Labels]:
+    def ask(batch: Sequence[Structure], wanted: Sequence[Directions | None], n_pairs: int) -> list[Labels]:
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        label_or_name(ask, [molecule(1)], [None], [10])
+        label_with_bisection(ask, [molecule(1)], [None], [10])
 
 
 def test_a_limit_of_the_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from tests.labeler.conftest import write_extxyz
 
 N_STRUCTURES = 160  # of 27 atoms: about 15 in a chunk
 SETTINGS = ("--teacher", "lennard-jones", "--hessian", "probes:2", "--splits", "0.6,0.2,0.2", "--quiet")
-VICTIMS = ("coordinator", "worker", "teacher")
+VICTIMS = ("coordinator", "teacher")
 PATIENCE_S = 120.0
 
 
@@ -86,15 +86,12 @@ def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> b
 
 
 def victim(coordinator: int, which: str) -> psutil.Process | None:
-    """A process of a run: the coordinator, one of its Dask workers, or a worker's teacher."""
+    """A process of a run in this machine alone: the coordinator, whose threads are the workers, or one of its teachers."""
     root = psutil.Process(coordinator)
     if which == "coordinator":
         return root
-    teachers = [p for p in root.children(recursive=True) if _is_teacher(p) and p.ppid() != coordinator]
-    if not teachers:
-        return None
-    chosen = random.choice(teachers)
-    return chosen if which == "teacher" else chosen.parent()
+    teachers = [p for p in root.children(recursive=True) if _is_teacher(p)]
+    return random.choice(teachers) if teachers else None
 
 
 def _is_teacher(process: psutil.Process) -> bool:
@@ -213,6 +210,34 @@ def test_the_scheduler_is_killed(source: Path, undisturbed: dict[str, bytes], tm
         assert "error: " in said
     complete(source, out)
     assert files_of(out) == undisturbed
+
+
+def test_workers_of_a_cluster_are_killed(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    """Two workers die with their teachers, at different moments, and are started again by their nanny."""
+    import json
+
+    out = tmp_path / "labels"
+    with dask_cluster(tmp_path) as (file, _):
+        address = json.loads(Path(file).read_text())["address"]
+        process = start(label_command(source, out, "--scheduler", address))
+        for moment in (1, 3):
+            if not wait_for(process, lambda moment=moment: n_published(out) >= moment):  # type: ignore[misc]
+                break
+            teachers = [p for p in psutil.process_iter() if _is_teacher(p) and _is_below(p, os.getpid())]
+            for worker in {p.parent() for p in teachers if p.ppid() != process.pid}:
+                if worker is not None:
+                    worker.kill()
+                break
+        _, stderr = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, stderr
+    assert files_of(out) == undisturbed
+
+
+def _is_below(process: psutil.Process, ancestor: int) -> bool:
+    try:
+        return any(parent.pid == ancestor for parent in process.parents())
+    except psutil.Error:
+        return False
 
 
 @pytest.mark.parametrize("n", [2, 4])

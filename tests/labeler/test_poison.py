@@ -35,7 +35,7 @@ def test_eighteen_poisonous_structures_among_two_hundred(tmp_path: Path, monkeyp
         wanted[f"cluster-{place}"] = number
     source = write_extxyz(tmp_path / "poison.xyz", structures)
     settings = LabelSettings("ase:tests.labeler.poison.Poison", (str(source),), hessian="probes:1", batch_edges=60)
-    run = RunSettings(workers=2, deadline_s=3.0, memory_bytes=1 << 30, progress=False)
+    run = RunSettings(workers=2, deadline_s=4.0, memory_bytes=400 << 20, progress=False)
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         Client(cluster) as client,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from hdistill.data.errors import TeacherError
 from hdistill.data.probes import HessianSpec, parse_spec
 from hdistill.data.structure import HessianProducts, Labels, Structure
 from hdistill.labeler.planning import preflight
-from hdistill.labeler.process.host import HostSettings
+from hdistill.labeler.process.host import HostSettings, TeacherHost
 from hdistill.labeler.process.parent import TeacherProcess
 from hdistill.labeler.teachers import registry as catalogue
 
@@ -29,13 +28,13 @@ def triangle(seed: int) -> Structure:
 
 
 def test_a_right_teacher_passes_with_figures() -> None:
-    with TeacherProcess(Path(sys.executable), REQUEST) as teacher:
-        figures = preflight.check(teacher, HOST, triangle(0), PROBES)
+    with contextlib.closing(TeacherHost(HOST)) as teacher:
+        figures = preflight.check(teacher, triangle(0), PROBES)
         assert figures["dtype"] == "float64"
         assert 0 < figures["product_difference_error"] < 1e-6
         assert 0 < figures["force_difference_error"] < 1e-6
         assert 0 < figures["product_run_precision_error"] < 1e-5
-        none = preflight.check(teacher, HOST, triangle(0), HessianSpec("none"))
+        none = preflight.check(teacher, triangle(0), HessianSpec("none"))
         assert none["product_difference_error"] is None
 
 
@@ -62,11 +61,8 @@ def test_wrong_derivatives_are_refused(wrong: Any, said: str, monkeypatch: pytes
         return [wrong(labels) for labels in real(self, *words)]
 
     monkeypatch.setattr(TeacherProcess, "label", bent)
-    with (
-        TeacherProcess(Path(sys.executable), REQUEST) as teacher,
-        pytest.raises(TeacherError, match=said),
-    ):
-        preflight.check(teacher, HOST, triangle(0), PROBES)
+    with contextlib.closing(TeacherHost(HOST)) as teacher, pytest.raises(TeacherError, match=said):
+        preflight.check(teacher, triangle(0), PROBES)
 
 
 def _scaled(products: HessianProducts | None, factor: float) -> HessianProducts | None:

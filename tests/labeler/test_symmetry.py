@@ -20,7 +20,7 @@ from hdistill.data.structure import Directions, Labels, Structure
 from hdistill.labeler.planning import symmetry
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.process.parent import TeacherProcess
-from hdistill.labeler.run import RunSettings, label as run_label, label_part
+from hdistill.labeler.run import RunSettings, label as run_label, label_share
 from hdistill.labeler.teachers import environments, registry as catalogue
 from hdistill.labeler.teachers.lennard_jones import load
 
@@ -256,7 +256,7 @@ def test_a_label_set_tells_how_many_rows_were_computed_and_holds_the_energies_of
         "lennard-jones", (str(tmp_path / "crystals.xyz"),), hessian="full", codec="exact", atom_energies=True
     )
     out, quiet = tmp_path / "labels", RunSettings(workers=1, progress=False)
-    label_part(settings, out, (1, 1), run=quiet, say=lambda _: None)
+    label_share(settings, out, (1, 1), run=quiet, say=lambda _: None)
     manifest = run_label(settings, out, run=quiet, say=lambda _: None).manifest
     assert (manifest.hessian.n_products, manifest.hessian.n_computed) == (30, 20)
     samples = [sample for shard in verify(out).shards for sample in read_samples(shard.path)]

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from hdistill.data.labelsets.label_set import verify
-from hdistill.labeler.executors.admission import ClusterFailure, Task, look_around
+from hdistill.labeler.executors.admission import ClusterFailure
 from hdistill.labeler.executors.cluster import connect
+from hdistill.labeler.executors.inspection import WorkerTask, look_around
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.process.host import HostSettings
 from hdistill.labeler.run import RunSettings, label
@@ -55,14 +56,14 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> Task:
+def task(tmp_path: Path) -> WorkerTask:
     folder = tmp_path / "labels"
     folder.mkdir()
     (folder / "plan.json").write_text("{}")
-    return Task.of(folder, HostSettings(catalogue.request("lennard-jones"), HERE))
+    return WorkerTask.of(folder, HostSettings(catalogue.request("lennard-jones"), HERE))
 
 
-def outcome(address: str, task: Task, n_workers: int = 1) -> str:
+def outcome(address: str, task: WorkerTask, n_workers: int = 1) -> str:
     """What becomes of a run on this cluster: 'admitted', or the sentence of its refusal, which must come in time."""
     if n_workers:
         wait_for_workers(address, n_workers)
@@ -77,7 +78,7 @@ def outcome(address: str, task: Task, n_workers: int = 1) -> str:
         return str(error)
 
 
-def test_a_scheduler_with_another_dask(old_dask: Path, task: Task, tmp_path: Path) -> None:
+def test_a_scheduler_with_another_dask(old_dask: Path, task: WorkerTask, tmp_path: Path) -> None:
     with scheduler(tmp_path, old_dask) as (address, _):
         said = outcome(address, task, n_workers=0)
     assert (
@@ -85,21 +86,21 @@ def test_a_scheduler_with_another_dask(old_dask: Path, task: Task, tmp_path: Pat
     )
 
 
-def test_a_scheduler_without_workers(dask: str, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_without_workers(dask: str, task: WorkerTask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hdistill.labeler.executors.admission.FIRST_S", 3.0)
     assert f"{dask} has no workers, and none came within 3 s; start some with `dask worker" in outcome(
         dask, task, n_workers=0
     )
 
 
-def test_a_worker_with_another_dask(dask: str, old_dask: Path, task: Task, tmp_path: Path) -> None:
+def test_a_worker_with_another_dask(dask: str, old_dask: Path, task: WorkerTask, tmp_path: Path) -> None:
     with worker(dask, tmp_path, python=old_dask):
         said = outcome(dask, task)
     assert f"it has dask {OLD} and this coordinator has {version('dask')}" in said
     assert f"pip install dask=={version('dask')}" in said
 
 
-def test_a_worker_without_hdistill_or_with_another_one(dask: str, bare: Path, task: Task, tmp_path: Path) -> None:
+def test_a_worker_without_hdistill_or_with_another_one(dask: str, bare: Path, task: WorkerTask, tmp_path: Path) -> None:
     with worker(dask, tmp_path, python=bare):
         assert "it has no hdistill and this coordinator has" in outcome(dask, task)
     [packages] = (bare.parent.parent / "lib").glob("*/site-packages")
@@ -120,19 +121,19 @@ def test_a_worker_without_hdistill_or_with_another_one(dask: str, bare: Path, ta
 
 
 @pytest.mark.long
-def test_a_worker_with_edited_code_of_the_same_version(dask: str, task: Task, tmp_path: Path) -> None:
+def test_a_worker_with_edited_code_of_the_same_version(dask: str, task: WorkerTask, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere" / "hdistill"
     for part in ("data", "labeler"):
         shutil.copytree(ROOT / part, copy / part)
     with worker(dask, tmp_path, environment={"PYTHONPATH": str(copy.parent)}):
         assert outcome(dask, task) == "admitted"
-    checks = copy / "labeler" / "checks.py"
+    checks = copy / "labeler" / "planning" / "checks.py"
     checks.write_text(checks.read_text() + "\nTOLERANT = True\n")
     with worker(dask, tmp_path, environment={"PYTHONPATH": str(copy.parent)}):
         assert "its hdistill has other code than this one" in outcome(dask, task)
 
 
-def test_a_worker_that_does_not_see_the_output_directory(dask: str, task: Task, tmp_path: Path) -> None:
+def test_a_worker_that_does_not_see_the_output_directory(dask: str, task: WorkerTask, tmp_path: Path) -> None:
     """Its own mount namespace, with an empty disk where the label set is: a node without the shared file system."""
     script = tmp_path / "elsewhere.sh"
     script.write_text(f'mount -t tmpfs none {task.folder} && exec "$@"\n')
@@ -145,7 +146,7 @@ def test_a_worker_that_does_not_see_the_output_directory(dask: str, task: Task, 
     assert "file system that all workers share" in said
 
 
-def test_a_worker_with_another_plan_or_without_permission(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_with_another_plan_or_without_permission(task: WorkerTask, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "holds another plan" in (look_around(replace(task, plan_sha256="0" * 64)).problem or "")
 
     def full(**_: object) -> None:
@@ -155,7 +156,7 @@ def test_a_worker_with_another_plan_or_without_permission(task: Task, monkeypatc
     assert "cannot write" in (look_around(task).problem or "")
 
 
-def test_a_worker_without_the_teacher(dask: str, task: Task, tmp_path: Path) -> None:
+def test_a_worker_without_the_teacher(dask: str, task: WorkerTask, tmp_path: Path) -> None:
     host = HostSettings(catalogue.request("mace-mp:small"), Path("/nowhere/bin/python"))
     with worker(dask, tmp_path, environment={"HDISTILL_TEACHERS": str(tmp_path / "none")}):
         said = outcome(dask, replace(task, host=host))
@@ -164,7 +165,7 @@ def test_a_worker_without_the_teacher(dask: str, task: Task, tmp_path: Path) -> 
 
 
 @pytest.mark.long
-def test_a_frozen_worker(dask: str, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_worker(dask: str, task: WorkerTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hdistill.labeler.executors.admission.ANSWER_S", 2.0)
     with worker(dask, tmp_path) as process:
         assert outcome(dask, task) == "admitted"

@@ -1,4 +1,4 @@
-"""Chunks over Dask workers: a window of them in flight, receipts back, and the worker's side."""
+"""Chunks over the workers of a Dask cluster: a window of them in flight, receipts back, and the worker's side."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import queue
 import random
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +17,35 @@ from hdistill.data.errors import HDistillError
 from ..process.host import HostSettings, TeacherHost, TeacherWillNotStart
 from ..teachers.light import import_vesin_without_torch
 from ..work.chunk import Receipt, label_chunk
+from .cluster import Cluster, connect
+from .cluster_file import JobSettings
+from .inspection import WorkerTask
 
 if TYPE_CHECKING:
     from distributed import Future
-
-    from .cluster import Cluster
 
 CHUNKS_PER_WORKER = 3  # in flight: a queue of all chunks would cost the scheduler gigabytes at a million of them
 TICK_S = 0.5  # between looks at the workers while no chunk is done
 RECEIPT_S = 10.0  # for a few bytes from a worker that has finished
 MAX_LOST = 4  # times that a chunk may lose all of its workers
+
+
+@dataclass(frozen=True)
+class OnCluster:
+    """All chunks of a plan by workers that are jobs of a batch system, or those of a scheduler that runs already."""
+
+    host: HostSettings
+    say: Callable[[str], None]
+    scheduler: str | None = None
+    jobs: JobSettings | None = None
+
+    def mine(self, chunks: Sequence[int]) -> list[int]:
+        return list(chunks)
+
+    def receipts(self, chunks: Sequence[int], folder: Path) -> Iterator[Receipt]:
+        """Receipts as chunks are done. Raises InputError, ClusterFailure, HDistillError; what is finished is kept."""
+        with connect(WorkerTask.of(folder, self.host), self.say, self.scheduler, self.jobs) as cluster:
+            yield from receipts(cluster, list(chunks), folder, self.host)
 
 
 def receipts(cluster: Cluster, chunks: list[int], folder: Path, host: HostSettings) -> Iterator[Receipt]:
@@ -142,8 +163,9 @@ def label_on_worker(chunk: int, folder: str, settings: HostSettings) -> Receipt 
         if key not in _HOSTS:
             let_go()  # a long-lived worker serves one run after another: let the former teacher go
             _HOSTS[key] = TeacherHost(settings)
+        host = _HOSTS[key]
         try:
-            return label_chunk(Path(folder), chunk, _HOSTS[key])
+            return label_chunk(Path(folder), chunk, lambda: nullcontext(host))
         except TeacherWillNotStart as error:
             return get_worker().address, f"its teacher does not start: {str(error).rstrip('.')}"
 

@@ -1,0 +1,67 @@
+"""What can be seen to be wrong before a teacher is loaded or a large file is read: settings, tasks, an expression, splits."""
+
+from __future__ import annotations
+
+from hdistill.data.errors import InputError, nearest
+from hdistill.data.labelsets.split import parse_fractions
+from hdistill.data.probes import parse_spec
+from hdistill.data.sources.select import parse_where
+
+from ..teachers import registry
+from . import symmetry
+from .plan import LabelSettings
+from .spool import Spool
+
+ONE_LEVEL_OF_THEORY = (
+    "lennard_jones",
+    "sevennet",
+    "chgnet",
+    "torchani",
+    "ase",
+    "outside",
+)  # unless the registry lists tasks
+
+
+def check_settings(settings: LabelSettings) -> None:
+    """Raise InputError for settings that are wrong whatever the structures are. Takes milliseconds."""
+    if parse_spec(settings.hessian).kind in ("rows", "full"):
+        symmetry.require_spglib()
+    parse_fractions(settings.splits)
+    if settings.where is not None:
+        parse_where(settings.where)
+    if settings.limit is not None and settings.limit < 1:
+        raise InputError(f"--limit was {settings.limit}; it takes a number of structures, 1 or more.")
+    if settings.batch_edges is not None and settings.batch_edges < 1:
+        raise InputError(f"--batch-edges was {settings.batch_edges}; it takes a number of pairs, 1 or more.")
+    if not settings.subset:
+        raise InputError("No --subset was given; name a file, or a subset from `hdistill subsets`.")
+    check_task(settings.teacher, settings.task)
+
+
+def check_task(teacher: str, task: str | None) -> None:
+    """Raise InputError for a task that a known teacher does not have, or lacks where it must be chosen."""
+    entry = registry.entry(teacher)
+    tasks = [name.strip() for name in entry.task.split(",") if name.strip()]
+    if not tasks:
+        if task is not None and entry.family in ONE_LEVEL_OF_THEORY and teacher in registry.ENTRIES:
+            raise InputError(f"{teacher} has one task only, {entry.level_of_theory}; leave out --task {task}.")
+        return
+    if task is None:
+        raise InputError(f"{teacher} has several tasks; choose one with --task: {entry.task}.")
+    if task not in tasks:
+        same = [name for name in tasks if name.lower() == task.lower()]
+        hint = f" Did you mean '{same[0]}'?" if same else nearest(task, tasks)
+        raise InputError(f"{teacher} has no task '{task}'; there are {entry.task}.{hint}")
+
+
+def require_splits(spool: Spool, settings: LabelSettings) -> None:
+    """Raise InputError where the selection is too small to be split as --splits says: a student could not be fitted to it."""
+    fractions = parse_fractions(settings.splits)
+    n = spool.n_structures
+    empty = [name for name, f in zip(("train", "val"), fractions, strict=False) if f > 0 and not spool.splits[name]]
+    if empty:
+        raise InputError(
+            f"There {'is 1 structure' if n == 1 else f'are {n} structures'}, so the {' and '.join(empty)} split would be empty "
+            "and nothing could be fitted to the set. Make more structures of it (`hdistill sample`), give more files, or say "
+            "--splits 1,0,0 to label what there is, without a validation set."
+        )
