@@ -155,7 +155,7 @@ def _nothing_left(settings: LabelSettings) -> InputError:
             + (f", or do not match --where `{settings.where}`." if settings.where else ".")
         )
     if settings.where:
-        return InputError(f"No structure of {subset} matches --where `{settings.where}`; loosen it.")
+        return InputError(f"No structure of {subset} is left: none matches `{settings.where}`; loosen --where.")
     return InputError(f"No structure of {subset} is left to label.")
 
 

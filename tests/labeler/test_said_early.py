@@ -21,7 +21,7 @@ WRONG = {
     "two splits": (("--splits", "0.9,0.1"), "three fractions"),
     "a typo in an expression": (("--where", "n_atoms <= and"), "is no expression"),
     "a name that no structure has": (("--where", "n_atom <= 5"), "n_atom"),
-    "nothing matches": (("--where", "n_atoms > 100"), "matches --where `n_atoms > 100`; loosen it"),
+    "nothing matches": (("--where", "n_atoms > 100"), "none matches `n_atoms > 100`; loosen --where"),
     "a task of a teacher without": (("--task", "pbe"), "has one task only"),
     "a task in small letters": (("--teacher", "7net-mf-0", "--task", "pbe"), "Did you mean 'PBE'"),
     "no task": (("--teacher", "uma-s-1p1"), "choose one with --task: omol"),
