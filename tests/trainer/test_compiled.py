@@ -232,13 +232,13 @@ def test_a_student_whose_code_depends_on_sizes(caches: Path) -> None:
 
 def test_other_numbers_than_eager(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code that is off, however it came about, is not used."""
-    right = compiled._called
+    right = compiled._call
 
     def wrong(*args: object) -> object:
         parts, grads = right(*args)  # type: ignore[arg-type]
         return parts, [grads[0] * (1 + 1e-6), *grads[1:]]
 
-    monkeypatch.setattr(compiled, "_called", wrong)
+    monkeypatch.setattr(compiled, "_call", wrong)
     assert "its sums and gradients are off by " in refused(Pairs().double())
 
 

@@ -42,10 +42,11 @@ def eager_gradients(method: ProductMethod, norm: HessianNorm = "atoms") -> Gradi
 def differentiated(
     terms: Terms, factors: Mapping[str, float], parameters: Sequence[nn.Parameter]
 ) -> tuple[Terms, list[torch.Tensor]]:
-    """The terms without their graph, and the gradient of their weighted sum by each parameter, zeros where it takes no part."""
+    """The terms that have a factor, without their graph, and the gradient of their weighted sum by each parameter, zeros where it
+    takes no part."""
     grads = torch.autograd.grad(weighted(terms, factors), parameters, allow_unused=True)
     zeros = (torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True))
-    return {name: term.detach() for name, term in terms.items()}, list(zeros)
+    return {name: term.detach() for name, term in terms.items() if name in factors}, list(zeros)
 
 
 def sums_of(
