@@ -27,6 +27,7 @@ from hdistill.data.format.manifest import MANIFEST, History, Manifest, Pass, Tea
 from hdistill.data.labelsets import provenance, writer
 from hdistill.data.labelsets.label_set import LabelSet, open_label_set
 from hdistill.data.probes import HessianSpec, parse_spec
+from hdistill.data.support.text import published, published_json
 
 from .joining import TeacherDrifted as TeacherDrifted, require_no_drift, splits_kept, with_products
 from .planning.plan import PLAN, LabelSettings, base_name
@@ -109,11 +110,12 @@ def extend(
     manifest = read_manifest(out)
     clean(out, manifest)
     hessian = _require_settings(settings, manifest, out)
-    asked = {
+    stated = {
         **{"names": [Path(name).name for name in settings.subset], "where": settings.where, "limit": settings.limit},
         **{key: getattr(settings, key) for key in ("energy_key", "forces_key", "stress_key", "group_key")},
         "inputs": fingerprints(settings, data),
     }
+    asked = published_json(stated)  # as the manifest has it
     for former in manifest.passes:
         if former.extend == asked:
             say(f"{out.name}/ was extended by {', '.join(asked['names'])} already; nothing to do.")
@@ -196,10 +198,10 @@ def _require_settings(settings: LabelSettings, manifest: Manifest, out: Path) ->
     spec = parse_spec(settings.hessian)
     arguments = registry.parse_arguments(settings.arguments)
     for name, had, has in (
-        ("teacher", base_name(teacher.name), base_name(settings.teacher)),
+        ("teacher", base_name(teacher.name), base_name(published(settings.teacher))),
         ("task", teacher.task, settings.task or teacher.task),
         ("dtype", teacher.dtype, settings.dtype),
-        ("argument", teacher.arguments, arguments),
+        ("argument", teacher.arguments, published_json(arguments)),
         ("kind of Hessian labels", hessian.kind, spec.kind),
         ("codec", hessian.codec, settings.codec),
         ("seed", hessian.seed, settings.seed),

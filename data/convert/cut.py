@@ -19,8 +19,10 @@ from ..format.schema import SPLITS
 from ..format.shard import select
 from ..format.shard_file import read_arrays
 from ..labelsets import provenance
+from ..labelsets.balance import NONE
+from ..labelsets.facts import Facts, facts_of
 from ..labelsets.label_set import LabelSet, open_label_set
-from ..labelsets.writer import Block, Facts, facts_of, require_free, sweep, write
+from ..labelsets.writer import Block, finished, sweep, write
 from ..sources.label_sets import bare_samples
 from ..sources.select import order_key, select as matching
 from ..structure import Structure
@@ -46,14 +48,16 @@ def cut(
         raise InputError(f"--limit was {limit}; it takes a number of structures, 1 or more.")
     if split is not None and split not in SPLITS:
         raise InputError(f"--split was '{split}'; it is {', '.join(SPLITS)}.{nearest(split, SPLITS)}")
-    require_free(out)
     labels = open_label_set(path, check=check)
+    settings = {"where": where, "split": split, "limit": limit, "seed": seed}
+    if (done := finished(out, plan_of(labels, settings))) is not None:
+        say(f"{out} is complete already.")
+        return done
     chosen = choose(labels, where, split, limit, seed)
     n = sum(len(rows) for rows in chosen)
     if n == 0:
         raise InputError(f"No structure of {path} matches; loosen --where or --split.")
     say(f"{n} of {labels.manifest.counts.n_structures} structures match.")
-    settings = {"where": where, "split": split, "limit": limit, "seed": seed}
     manifest = write(out, _blocks(labels, chosen), _facts(labels, settings))
     sweep(out, manifest)
     return manifest
@@ -92,10 +96,18 @@ def _blocks(labels: LabelSet, chosen: list[NDArray[np.int64]]) -> Iterator[Block
             yield Block(arrays, *codec_error(labels.manifest, arrays))
 
 
+def plan_of(labels: LabelSet, settings: dict[str, Any]) -> str:
+    """Identifies what is cut out of what."""
+    return provenance.digest_of({"subset": labels.digest, **settings})
+
+
 def _facts(labels: LabelSet, settings: dict[str, Any]) -> Facts:
     return replace(
         facts_of(labels.manifest),
-        plan=provenance.digest_of({"subset": labels.digest, **settings}),
+        plan=plan_of(labels, settings),
         quarantine=(),
+        planned=None,
+        n_unlisted=0,
+        unlisted=NONE,
         history=History(made_by="subset", settings=settings, parents=(provenance.parent(labels),)),
     )

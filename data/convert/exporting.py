@@ -26,11 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, LabelSetError, nearest
-from ..format.schema import SIGN, SPLITS
+from ..format.schema import SIGN, SPLITS, UNITS
 from ..format.shard import Sample, decode
 from ..format.shard_file import read_arrays
 from ..labelsets.label_set import LabelSet, open_label_set
-from ..labelsets.writer import UNITS
 from ..sources.formula import symbols
 from ..support.publish import publish_blocks
 

@@ -21,8 +21,12 @@ from ..format.manifest import History, Manifest, QuarantineRow
 from ..format.shard import decode, packed_ids, select
 from ..format.shard_file import Arrays, open_shard, read_arrays
 from ..labelsets import agreement, provenance
+from ..labelsets.balance import id_sum, plus
+from ..labelsets.compose import group_keys
+from ..labelsets.facts import Facts, unlisted_of
 from ..labelsets.label_set import LabelSet, open_label_set
-from ..labelsets.writer import Block, Facts, group_keys, require_free, sweep, write
+from ..labelsets.writer import Block, finished, sweep, write
+from ..support.text import plain_text
 
 COMPARED_AT_ONCE = 512  # structures that are decoded together
 
@@ -58,8 +62,10 @@ def merge(paths: Sequence[Path], out: Path, say: Callable[[str], None] = print, 
     """
     if len(paths) < 2:
         raise InputError("labels merge takes two label sets or more.")
-    require_free(out)
     sets = [open_label_set(path, check=check) for path in paths]
+    if (done := finished(out, plan_of(sets))) is not None:
+        say(f"{out} is complete already.")
+        return done
     noted = alike(sets)
     rows = index(sets)
     chosen = choose(sets, rows, say)
@@ -68,6 +74,11 @@ def merge(paths: Sequence[Path], out: Path, say: Callable[[str], None] = print, 
     manifest = write(out, blocks(sets, rows, chosen), facts(sets, rows, chosen, noted))
     sweep(out, manifest)
     return manifest
+
+
+def plan_of(sets: Sequence[LabelSet]) -> str:
+    """Identifies what a union is made of."""
+    return provenance.digest_of({"merge": [labels.digest for labels in sets]})
 
 
 def alike(sets: Sequence[LabelSet]) -> list[str]:
@@ -160,7 +171,7 @@ def _require_agreement(sets: Sequence[LabelSet], rows: Rows, pairs: list[tuple[i
                 if wrong:
                     raise LabelSetError(
                         f"{one.path} and {other.path} contradict each other: structure {s.structure.id} "
-                        f"({s.structure.group}) differs in {'; '.join(map(str, wrong))}. Find out which is right with "
+                        f"({plain_text(s.structure.group)}) differs in {'; '.join(map(str, wrong))}. Find out which is right with "
                         "`hdistill labels audit`."
                     )
 
@@ -188,16 +199,22 @@ def facts(sets: Sequence[LabelSet], rows: Rows, chosen: Selection, noted: list[s
     """What is known of the union."""
     manifests = [labels.manifest for labels in sets]
     first = manifests[0]
+    quarantine = united_quarantine([manifest.quarantine for manifest in manifests], rows)
+    unlisted = plus(*(unlisted_of(manifest) for manifest in manifests))
+    labelled = id_sum(np.frombuffer(rows.id[chosen.kept].tobytes(), np.uint8))
     per_structure = provenance.same([manifest.hessian.per_structure for manifest in manifests])
     return Facts(
-        plan=provenance.digest_of({"merge": [labels.digest for labels in sets]}),
+        plan=plan_of(sets),
         teacher=first.teacher,
         hessian=provenance.hessian_settings(first, per_structure),
         preflight=first.preflight,
         subset=provenance.united_subset([manifest.subset for manifest in manifests]),
         splits=provenance.united_splits([manifest.splits for manifest in manifests]),
         licenses=provenance.united_licenses([manifest.licenses for manifest in manifests]),
-        quarantine=united_quarantine([manifest.quarantine for manifest in manifests], rows),
+        quarantine=quarantine,
+        planned=plus(labelled, id_sum(row.id for row in quarantine), unlisted),
+        n_unlisted=sum(manifest.counts.n_quarantined - len(manifest.quarantine) for manifest in manifests),
+        unlisted=unlisted,
         history=History(
             made_by="merge",
             parents=tuple(provenance.parent(labels) for labels in sets),

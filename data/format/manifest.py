@@ -27,11 +27,13 @@ MAX_SHARD_FILE_BYTES = 4 << 30
 _SHARD_NAME = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.h5\Z"
 _SHA256 = r"\A[0-9a-f]{64}\Z"
 _ID = r"\A([0-9a-f]{32})?\Z"
+_SUM = r"\A[0-9a-f]{32}\Z"
 _ATOMIC_NUMBER = r"\A([1-9]|[1-9][0-9]|10[0-9]|11[0-8])\Z"
 _PATTERNS = {
     _SHARD_NAME: "a file name that ends in .h5",
     _SHA256: "64 hexadecimal digits",
     _ID: "32 hexadecimal digits, or nothing where there is no id,",
+    _SUM: "32 hexadecimal digits",
     _ATOMIC_NUMBER: "an atomic number from 1 to 118",
 }
 
@@ -128,6 +130,20 @@ class Counts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     n_groups: Count
     n_quarantined: Count
     elements: dict[Annotated[str, Meta(pattern=_ATOMIC_NUMBER)], Count]
+
+
+class IdSum(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A set of ids: how many, and their sum modulo 2^128 (labelsets/balance.py)."""
+
+    n: Count
+    sum: Annotated[str, Meta(pattern=_SUM)]
+
+
+class Balance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """planned: every structure that was to be labelled. It is the labelled ones and the quarantined ones that have an id."""
+
+    planned: IdSum
+    quarantined: IdSum
 
 
 class SplitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -242,6 +258,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     preflight: Preflight
     subset: Subset
     counts: Counts
+    balance: Balance | None = None  # None: made when manifests did not say
     splits: Splits
     quarantine: tuple[QuarantineRow, ...]
     licenses: Licenses

@@ -16,6 +16,7 @@ VERSION = 1
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, SplitName, SplitName] = ("train", "val", "test")
 MAX_QUARANTINE_ROWS = 20_000  # that a manifest lists, so that it stays below what readers take; all are counted
+UNITS = {"energy": "eV", "forces": "eV/A", "stress": "eV/A^3 (ASE sign)", "hessian": "eV/A^2", "length": "A"}
 SIGN = "hessian = +d2E/dR2 = -dF/dR; forces = -dE/dR; a product of v is v . H; index = 3*atom + axis"
 
 

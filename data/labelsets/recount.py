@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LabelSetError
-from ..format.manifest import Manifest
+from ..format.manifest import Manifest, QuarantineRow
 from ..format.schema import ARRAYS, MAX_QUARANTINE_ROWS, SPLITS
 from ..format.shard import decode
 from ..format.shard_file import OpenShard
+from .balance import id_sum, require_balance
+from .compose import group_keys
 
 BLOCK = 256  # structures decoded at a time
 MAX_COORDINATE = 1e5  # A
@@ -50,7 +53,7 @@ class Recount:
         split = shard["split"][:]
         self.splits.update(SPLITS[i] for i in split.tolist())
         self.ids.append(np.ascontiguousarray(shard["id"][:]).view("V16").ravel())
-        self.groups.append(_hashes(shard["group"][:]) << np.uint64(2) | split)
+        self.groups.append(group_keys(shard["group"][:]) << np.uint64(2) | split)
 
     def check(self, manifest: Manifest, what: str) -> None:
         """The manifest's counts against these; each id once, and no group in two splits. Raises LabelSetError."""
@@ -72,9 +75,25 @@ class Recount:
             "elements of Hessian products": (hessian.n_elements, self.values),
             "structures in quarantine": (min(counts.n_quarantined, MAX_QUARANTINE_ROWS), len(manifest.quarantine)),
         }
+        listed = id_sum(row.id for row in manifest.quarantine)
+        if manifest.balance is not None:
+            labelled = id_sum(np.frombuffer(ids.tobytes(), np.uint8))
+            require_balance(manifest.balance, labelled, what)
+            if counts.n_quarantined == len(manifest.quarantine) and listed != manifest.balance.quarantined:
+                raise LabelSetError(
+                    f"{what} lists other structures in quarantine than it counts; restore it from its origin."
+                )
+        if listed.n and (both := np.isin(ids, _packed(manifest.quarantine))).any():
+            raise LabelSetError(
+                f"{what} has structure {ids[both][0].tobytes().hex()} in quarantine, and labels of it, too."
+            )
         for name, (stated, counted) in compared.items():
             if stated != counted:
                 raise LabelSetError(f"{what} counts {name} as {_short(stated)}, but there are {_short(counted)}.")
+
+
+def _packed(rows: Sequence[QuarantineRow]) -> NDArray[np.void]:
+    return np.frombuffer(b"".join(bytes.fromhex(row.id) for row in rows), "V16")
 
 
 def _check_numbers(shard: OpenShard, path: Path) -> None:
@@ -120,15 +139,6 @@ def _check_whole(shard: OpenShard, name: str, start: int, stop: int, path: Path)
         some, every = np.logical_or.reduceat(some, begins), np.logical_and.reduceat(every, begins)
     if (some != every).any():
         raise LabelSetError(f"{path}: {name} is missing for a part of a structure; all of it or nothing was wanted.")
-
-
-def _hashes(groups: NDArray[np.bytes_]) -> NDArray[np.uint64]:
-    """64 bits for each group: names of ten million molecules would not be small."""
-    import hashlib
-
-    names, which = np.unique(groups, return_inverse=True)
-    hashes = [int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) for name in names.tolist()]
-    return np.array(hashes, np.uint64)[which.ravel()]
 
 
 def _short(value: object) -> str:

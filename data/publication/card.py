@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from ..format.manifest import Manifest
+from ..support.text import published
 from ..support.typed import fields_of
 from .licences import KNOWN, Licence, of_manifest, with_stated
 from .statement import Permission, Publication
@@ -84,7 +85,7 @@ def citations(manifest: Manifest) -> list[str]:
 
 def plain(text: object) -> str:
     """A text from a manifest on one line of Markdown, with nothing in it that Markdown or HTML would act on."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", published(str(text)))
 
 
 def _front_matter(manifest: Manifest, stated: Publication, licence: Licence) -> str:
@@ -94,7 +95,7 @@ def _front_matter(manifest: Manifest, stated: Publication, licence: Licence) -> 
         rows.append(("license_name", _slug(licence.id)))
     n = manifest.counts.n_structures
     rows += [
-        ("pretty_name", title(manifest, stated)),
+        ("pretty_name", published(title(manifest, stated))),
         ("tags", tags(manifest)),
         ("task_categories", ["graph-ml"]),
         ("size_categories", [next((name for limit, name in (*SIZES, *LARGER) if n < limit), "n>1B")]),

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from ..format.manifest import MANIFEST, SHARDS, Manifest
+from ..support.text import published_json
 from .card import citations, digest, tags, teacher_name, title
 from .licences import JOIN, KNOWN, of_manifest
 from .statement import Publication
@@ -84,7 +85,7 @@ def croissant(manifest: bytes, content: Manifest, stated: Publication) -> bytes:
         document["creator"] = [{"@type": "Person", "name": name} for name in stated.authors]
     document["distribution"] = _distribution(manifest, content)
     document["recordSet"] = [_splits(content)]
-    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(published_json(document), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _description(content: Manifest) -> str:

@@ -1,6 +1,6 @@
 """Shards of remote label sets on this machine's disk: verified, shared by all processes, never more than a number of bytes.
 
-CACHE/<sha256>.h5    one file a shard, whatever label set it belongs to; its time says when it was last used
+CACHE/<sha256>.h5    one file a shard, whatever label set it belongs to; its access time says when it was last used
 CACHE/lock           held by the one process that makes room and downloads
 
 A shard gets its name once its hash was found right. Who reads one needs no lock: a file that is evicted while it is open stays
@@ -11,17 +11,34 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import InputError, LabelSetError
 from ..support.publish import sha256_of
 
 DEFAULT_BYTES = 10 * 10**9
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_checked: set[tuple[str, int]] = set()  # files this process has hashed, by name and time of their data
+_checked: set[Stamp] = set()  # files this process has hashed, each as it was then
+
+
+class Stamp(NamedTuple):
+    """One state of one file. A use changes its access time alone, so that it need not be hashed again."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+def stamp_of(path: Path) -> Stamp:
+    status = path.stat()
+    return Stamp(str(path.absolute()), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -50,10 +67,10 @@ class ShardCache:
                 if not self._is_good(path, sha256, n_bytes):  # another process may have fetched it meanwhile
                     path.unlink(missing_ok=True)
                     self._make_room(n_bytes)
-                    fetch(path)
-                    _checked.add((path.name, n_bytes))
+                    fetch(path)  # hashed on the way
+                    _checked.add(stamp_of(path))
         with suppress(FileNotFoundError):  # evicted just now; who uses it asks again
-            os.utime(path)
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
         return path
 
     def require_room(self, n_bytes: int) -> None:
@@ -65,14 +82,17 @@ class ShardCache:
             )
 
     def _is_good(self, path: Path, sha256: str, n_bytes: int) -> bool:
-        """Whether the file is there and whole; it is hashed at its first use in each process."""
+        """Whether the file is there and whole; each file, and each state of it, is hashed once in each process."""
         try:
-            if path.stat().st_size != n_bytes:
+            before = stamp_of(path)
+            if before.size != n_bytes:
                 return False
-            if (path.name, n_bytes) not in _checked:
+            if before not in _checked:
                 if sha256_of(path) != sha256:
                     return False
-                _checked.add((path.name, n_bytes))
+                if stamp_of(path) != before:  # another one came while this one was read
+                    return False
+                _checked.add(before)
         except FileNotFoundError:
             return False
         return True
@@ -87,7 +107,7 @@ class ShardCache:
                 found = path.stat()
             except FileNotFoundError:
                 continue
-            files.append((found.st_mtime_ns, found.st_size, path))
+            files.append((found.st_atime_ns, found.st_size, path))
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
             if total + n_bytes <= self.max_bytes:

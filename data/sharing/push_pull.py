@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import datetime
 import os
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from ..publication.statement import (
     read_publication,
 )
 from ..support.progress import progress as progress_bar
-from ..support.publish import publish
+from ..support.publish import publish, remove_temporaries
 from ..support.strict_json import MAX_BYTES
 from .cache import ShardCache
 from .store import READ_ONLY, Damaged, Missing, Refused, Store, is_address, store
@@ -101,7 +100,8 @@ def pull(source: str, folder: Path, progress: bool = True) -> Moved:
     place = store(source)
     manifest, labels = _open(place, folder)
     _require_place(folder, labels)
-    _remove_left(folder / SHARDS)
+    for place_of_files in (folder, folder / SHARDS):  # those of the last hour may be of a pull that is going on
+        remove_temporaries(place_of_files, LEFT_AFTER_S)
     n_moved = moved_bytes = 0
     with _bar(labels, "pull", progress) as advance:
         for shard in labels.shards:
@@ -189,14 +189,6 @@ def _fetch(place: Store, shard: ShardEntry, name: str, path: Path, advance: Call
     except LabelSetError:
         path.unlink(missing_ok=True)
         raise
-
-
-def _remove_left(folder: Path) -> None:
-    """Remove what killed downloads left; those of the last hour may be of a pull that is going on."""
-    for path in folder.glob(".*.tmp"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > LEFT_AFTER_S:
-                path.unlink()
 
 
 def _is_whole(shard: ShardEntry) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
@@ -29,10 +31,9 @@ def publish_blocks(path: Path, blocks: Iterable[bytes], replace: bool = False) -
     try:
         try:
             for block in blocks:
-                view = memoryview(block)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+                _write(descriptor, block, path)
+            with _naming(path):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         if replace:
@@ -44,6 +45,30 @@ def publish_blocks(path: Path, blocks: Iterable[bytes], replace: bool = False) -
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
     return won
+
+
+def remove_temporaries(folder: Path, older_than_s: float = 0.0) -> None:
+    """Remove the temporary siblings that killed writers left in a folder; young ones may belong to a writer at work."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime >= older_than_s:
+                path.unlink()
+
+
+def _write(descriptor: int, block: bytes, path: Path) -> None:
+    view = memoryview(block)
+    while view:
+        with _naming(path):
+            view = view[os.write(descriptor, view) :]
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """The system does not say which file it was that found no room; this does."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sha256_of(*paths: Path) -> str:

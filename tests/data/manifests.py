@@ -18,9 +18,9 @@ from hdistill.data.format.manifest import (
     Subset,
     TeacherRecord,
 )
-from hdistill.data.format.schema import FORMAT, SIGN, SPLITS
+from hdistill.data.format.schema import FORMAT, SIGN, SPLITS, UNITS
 from hdistill.data.format.shard_file import Arrays
-from hdistill.data.labelsets.writer import UNITS, Facts
+from hdistill.data.labelsets.facts import Facts
 from hdistill.data.support.typed import typed
 
 TEACHER: dict[str, Any] = {

@@ -11,6 +11,7 @@ import sys
 import time
 from itertools import islice
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -230,3 +231,31 @@ def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_folder() == tmp_path / ".cache" / "hdistill" / "shards"
     assert not os.listdir(tmp_path)
+
+
+def test_a_file_is_vouched_for_by_itself_and_not_by_another_of_its_name(labels: Path, tmp_path: Path) -> None:
+    """Another folder's file of the same name and size, and the same file rewritten, are hashed before they are read."""
+    shard = open_label_set(labels).shards[0]
+    good = shard.path.read_bytes()
+    bad = good[:-1] + bytes([good[-1] ^ 1])
+    fetched: list[Path] = []
+
+    def fetch(path: Path) -> None:
+        fetched.append(path)
+        path.write_bytes(good)
+
+    one, two = ShardCache(tmp_path / "one"), ShardCache(tmp_path / "two")
+    path = one.hold(shard.sha256, shard.bytes, fetch)
+    two.folder.mkdir()
+    two.path(shard.sha256).write_bytes(bad)
+    assert two.hold(shard.sha256, shard.bytes, fetch).read_bytes() == good
+    assert len(fetched) == 2
+    time.sleep(0.01)
+    path.write_bytes(bad)
+    assert one.hold(shard.sha256, shard.bytes, fetch).read_bytes() == good
+    assert len(fetched) == 3
+    with mock.patch.object(caches, "sha256_of") as hashing:
+        for cache in (one, two, one):
+            cache.hold(shard.sha256, shard.bytes, fetch)
+    assert not hashing.called  # a use is no change
+    assert len(fetched) == 3
