@@ -1,7 +1,8 @@
 """Label sets from other things, and other things from label sets.
 
 importing.py     published Hessians as label sets
-exporting.py     to extended XYZ, ASE databases, Parquet
+exporting.py     a label set as one file of another format
+export_extxyz.py export_ase_db.py export_parquet.py    the formats
 merge.py         several label sets as one
 cut.py           a label set from part of another
 """

@@ -47,7 +47,9 @@ MAX_TEXT = 400  # characters of why a structure is in quarantine; quarantine/ ha
 MAX_REASON = 60
 MAX_QUARANTINE_BYTES = 8 << 20  # of JSON, for all texts of a set together
 MAX_PASS_ROWS, MAX_PASSES_ROWS = 1000, 4000  # quarantined structures that one later pass lists, and all together
-MAX_NAMES = 4000  # input files, names of subsets, citations
+MAX_NAMES, MAX_NAME = 4000, 200  # input files and names of subsets; bytes of one
+MAX_CITATIONS, MAX_CITATION = 400, 4000
+MAX_SKIPPED = 1000  # reasons
 MAX_GENERATIONS = 8  # of ancestors whose own history is told
 
 
@@ -134,9 +136,10 @@ def manifest_of(facts: Facts, shards: Sequence[ShardRow], totals: Totals) -> Man
         preflight=facts.preflight,
         subset=replace(
             facts.subset,
-            names=_first(facts.subset.names),
+            names=_first(facts.subset.names, MAX_NAMES, MAX_NAME),
             inputs=_first_files(facts.subset.inputs),
-            citation=_first(facts.subset.citation),
+            skipped=_commonest(facts.subset.skipped),
+            citation=_first(facts.subset.citation, MAX_CITATIONS, MAX_CITATION),
         ),
         counts=Counts(
             n_structures=totals.structures,
@@ -186,20 +189,27 @@ def _cut(text: str, n_bytes: int) -> str:
     return text[: n_bytes * len(text) // len(encoded)] if not text.isascii() else text[: n_bytes // 2]
 
 
-def _first(texts: tuple[str, ...]) -> tuple[str, ...]:
-    if len(texts) <= MAX_NAMES:
-        return texts
-    return (*texts[:MAX_NAMES], f"and {len(texts) - MAX_NAMES} more")
+def _first(texts: tuple[str, ...], n: int, n_bytes: int) -> tuple[str, ...]:
+    first = tuple(_cut(text, n_bytes) for text in texts[:n])
+    return first if len(texts) <= n else (*first, f"and {len(texts) - n} more")
+
+
+def _commonest(counts: dict[str, int]) -> dict[str, int]:
+    if len(counts) <= MAX_SKIPPED:
+        return counts
+    kept = dict(sorted(counts.items(), key=lambda row: -row[1])[:MAX_SKIPPED])
+    return kept | {"other reasons": sum(counts.values()) - sum(kept.values())}
 
 
 def _first_files(files: tuple[InputFile, ...]) -> tuple[InputFile, ...]:
     """So many files, and one row for all others: their bytes together, and the sha256 of their sha256s."""
+    first = tuple(replace(file, name=_cut(file.name, MAX_NAME)) for file in files[:MAX_NAMES])
     others = files[MAX_NAMES:]
     if not others:
-        return files
+        return first
     sha256 = hashlib.sha256("".join(file.sha256 for file in others).encode()).hexdigest()
     rest = InputFile(name=f"and {len(others)} more", bytes=sum(file.bytes for file in others), sha256=sha256)
-    return (*files[:MAX_NAMES], rest)
+    return (*first, rest)
 
 
 def _recent(history: History | None, generation: int = 1) -> History | None:

@@ -47,9 +47,9 @@ def publish_blocks(path: Path, blocks: Iterable[bytes], replace: bool = False) -
     return won
 
 
-def remove_temporaries(folder: Path, older_than_s: float = 0.0) -> None:
-    """Remove the temporary siblings that killed writers left in a folder; young ones may belong to a writer at work."""
-    for path in folder.glob(".*.tmp"):
+def remove_temporaries(folder: Path, older_than_s: float = 0.0, name: str = "*") -> None:
+    """Remove what killed writers left in a folder, of a file or of all; what is young may belong to a writer at work."""
+    for path in folder.glob(f".{name}.*.tmp*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime >= older_than_s:
                 path.unlink()
