@@ -3,6 +3,7 @@
 schema.py        the arrays of a shard, each stated once
 manifest.py      manifest.json, each field checked
 migrate.py       manifests of older versions
+plausible.py     what can be no structure
 codec.py         exact and compact Hessian products
 shard.py         samples to arrays and back
 shard_file.py    arrays to HDF5 and back, trusting nothing

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LabelSetError
+from .plausible import crowded_shard
 from .schema import ARRAYS, FORMAT, SIGN, SPLITS, VERSION
 from .stored import Stored, StoredArray
 
@@ -246,6 +247,10 @@ def _check_values(arrays: Mapping[str, StoredArray], offsets: Arrays, path: Path
             if (piece < 0).any() or (piece >= limit[start : start + len(piece)]).any():
                 raise LabelSetError(f"{path}: hessian_coordinate names a coordinate that its structure does not have.")
             start += len(piece)
+    crowd = crowded_shard(arrays, offsets["atom_offsets"])
+    if crowd is not None:
+        id = arrays["id"][crowd[0] : crowd[0] + 1].tobytes().hex()
+        raise LabelSetError(f"{path}: structure {id} cannot be: {crowd[1]}; the shard was refused.")
 
 
 def _check_text(texts: NDArray[np.bytes_], path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import LabelSetError
 from ..format.manifest import Manifest, QuarantineRow
+from ..format.plausible import structure_problem
 from ..format.schema import ARRAYS, MAX_QUARANTINE_ROWS, SPLITS
 from ..format.shard import decode
 from ..format.shard_file import OpenShard
@@ -116,7 +117,7 @@ def _check_numbers(shard: OpenShard, path: Path) -> None:
 
 
 def _check_samples(shard: OpenShard, path: Path) -> None:
-    """Every structure decodes, hashes to its own id, and lacks a reference label wholly or not at all."""
+    """Every structure decodes, hashes to its own id, can be matter, and lacks a reference label wholly or not at all."""
     n = len(shard["id"])
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
@@ -126,6 +127,8 @@ def _check_samples(shard: OpenShard, path: Path) -> None:
         for wanted, sample in zip(stored, decode(shard, start, stop), strict=True):
             if wanted != sample.structure.id:
                 raise LabelSetError(f"{path}: structure {wanted} does not hash to its own id; restore the shard.")
+            if (problem := structure_problem(sample.structure)) is not None:
+                raise LabelSetError(f"{path}: structure {wanted} cannot be: {problem}; leave it out and label again.")
 
 
 def _check_whole(shard: OpenShard, name: str, start: int, stop: int, path: Path) -> None:

@@ -10,10 +10,9 @@ from collections.abc import Collection
 
 import numpy as np
 
+from hdistill.data.format import plausible
 from hdistill.data.structure import Labels, Structure
 
-MIN_DISTANCE = 0.4  # A; H-H in H2 is 0.74
-MAX_CELL_EDGE = 1e4  # A
 MAX_FORCE = 1e3  # eV/A
 MAX_HESSIAN = 1e4  # eV/A^2, the filter of Amin et al., arXiv 2501.09009
 MAX_ASYMMETRY = 0.02  # of the products' own size, above a floor
@@ -29,43 +28,13 @@ def structure_problem(structure: Structure, elements: Collection[int]) -> str | 
 
 
 def _structure_problem(structure: Structure, elements: Collection[int]) -> str | None:
-    if structure.n_atoms == 0:
-        return "it has no atoms"
-    if not np.isfinite(structure.positions).all():
-        return "a position is not finite"
-    if not np.isfinite(structure.cell).all():
-        return "the cell is not finite"
     unknown = sorted(set(structure.numbers.tolist()) - set(elements))
     if unknown:
         from ase.data import chemical_symbols
 
         names = ", ".join(chemical_symbols[z] if 0 < z < len(chemical_symbols) else str(z) for z in unknown)
         return f"the teacher does not know {names}"
-    extent = float(np.ptp(structure.positions, axis=0).max())
-    if extent > MAX_CELL_EDGE:
-        return f"its atoms are spread over {extent:.3g} A, more than {MAX_CELL_EDGE:.0f}"
-    if structure.pbc.any():
-        lengths = np.linalg.norm(structure.cell, axis=1)
-        if lengths.max() > MAX_CELL_EDGE:
-            return f"a cell edge is {lengths.max():.0f} A, more than {MAX_CELL_EDGE:.0f}"
-        periodic = structure.cell[structure.pbc]
-        if np.linalg.matrix_rank(periodic, tol=1e-3) < len(periodic):
-            return "it is periodic but its cell has no volume"
-    distance = shortest_distance(structure)
-    if distance < MIN_DISTANCE:
-        return f"two atoms are {distance:.3f} A apart, less than {MIN_DISTANCE}"
-    return None
-
-
-def shortest_distance(structure: Structure) -> float:
-    """Shortest distance in A between two atoms or an atom and an image; infinite where all are over MIN_DISTANCE."""
-    import vesin
-    from ase.geometry import complete_cell
-
-    cell = complete_cell(structure.cell) if structure.pbc.any() else np.zeros((3, 3))
-    neighbors = vesin.NeighborList(cutoff=MIN_DISTANCE, full_list=False)
-    (distances,) = neighbors.compute(structure.positions, cell, structure.pbc, quantities="d")
-    return float(np.min(distances, initial=np.inf))
+    return plausible.structure_problem(structure)
 
 
 def labels_problem(labels: Labels, conservative: bool, n_atoms: int) -> str | None:
