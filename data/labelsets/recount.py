@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import LabelSetError
 from ..format.manifest import Manifest, QuarantineRow
-from ..format.plausible import structure_problem
+from ..format.plausible import first_problem
 from ..format.schema import ARRAYS, MAX_QUARANTINE_ROWS, SPLITS
 from ..format.shard import decode
 from ..format.shard_file import OpenShard
@@ -120,6 +120,7 @@ def _check_samples(shard: OpenShard, path: Path) -> None:
     """Every structure decodes, hashes to its own id, can be matter, and lacks a reference label wholly or not at all."""
     n = len(shard["id"])
     for start in range(0, n, BLOCK):
+        _check_structures(shard, start, min(start + BLOCK, n), path)
         stop = min(start + BLOCK, n)
         stored = [row.tobytes().hex() for row in shard["id"][start:stop]]
         for name in (x for x in NAN_WHERE_NONE if x in shard and ARRAYS[x].dims != ("S",)):
@@ -127,8 +128,15 @@ def _check_samples(shard: OpenShard, path: Path) -> None:
         for wanted, sample in zip(stored, decode(shard, start, stop), strict=True):
             if wanted != sample.structure.id:
                 raise LabelSetError(f"{path}: structure {wanted} does not hash to its own id; restore the shard.")
-            if (problem := structure_problem(sample.structure)) is not None:
-                raise LabelSetError(f"{path}: structure {wanted} cannot be: {problem}; leave it out and label again.")
+
+
+def _check_structures(shard: OpenShard, start: int, stop: int, path: Path) -> None:
+    ends = shard["atom_offsets"][start : stop + 1]
+    cell, pbc = shard["cell"][start:stop], shard["pbc"][start:stop].astype(bool)
+    problem = first_problem(np.diff(ends), shard["positions"][ends[0] : ends[-1]], cell, pbc)
+    if problem is not None:
+        id = shard["id"][start + problem[0]].tobytes().hex()
+        raise LabelSetError(f"{path}: structure {id} cannot be: {problem[1]}; leave it out and label again.")
 
 
 def _check_whole(shard: OpenShard, name: str, start: int, stop: int, path: Path) -> None:
