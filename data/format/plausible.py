@@ -59,7 +59,7 @@ def first_problem(n_atoms: Ints, positions: Floats, cell: Floats, pbc: Bools) ->
 
 def _not_finite(n_atoms: Ints, positions: Floats, cell: Floats) -> Problem | None:
     starts = np.cumsum(n_atoms) - n_atoms
-    finite: Bools = np.isfinite(positions).all(axis=1)
+    finite: Bools = np.isfinite(positions.sum(axis=1))
     lost = np.flatnonzero(np.logical_not(np.logical_and.reduceat(finite, starts)))
     if len(lost):
         return int(lost[0]), "a position is not finite"
@@ -94,14 +94,14 @@ def _too_close(n_atoms: Ints, positions: Floats, cell: Floats, pbc: Bools) -> Pr
     """
     starts = np.cumsum(n_atoms) - n_atoms
     lattice = _lattice(cell, pbc)
-    periodic = pbc.any(axis=1)
+    periodic: Bools = np.asarray(pbc.any(axis=1))
     inverse = np.zeros_like(lattice)
     inverse[periodic] = np.linalg.pinv(lattice[periodic])
-    height = 1 / np.linalg.norm(inverse, axis=1).max(axis=1)  # infinite where nothing is periodic
-    alone: Bools = np.asarray((height < 2 * MIN_DISTANCE) | (n_atoms > MAX_PAIRED))
-    for n in np.unique(n_atoms[np.logical_not(alone) & (n_atoms > 1)]).tolist():
+    height: Floats = np.asarray(1 / np.linalg.norm(inverse, axis=1).max(axis=1))  # infinite where nothing is periodic
+    alone: Bools = np.logical_or(height < 2 * MIN_DISTANCE, n_atoms > MAX_PAIRED)
+    for n in np.unique(n_atoms[~alone & (n_atoms > 1)]).tolist():
         i, j = np.triu_indices(n, 1)
-        rows = np.flatnonzero(np.logical_not(alone) & (n_atoms == n))
+        rows = np.flatnonzero(~alone & (n_atoms == n))
         at_once = max(1, PAIRS_AT_ONCE // len(i))
         for block in (rows[k : k + at_once] for k in range(0, len(rows), at_once)):
             own = positions[starts[block][:, None] + np.arange(n)]
