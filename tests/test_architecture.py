@@ -21,7 +21,7 @@ MAY_IMPORT = {
 }
 # At module level; inside functions anything light goes, except what NEVER says.
 THIRD_PARTY = {
-    "data": {"numpy", "h5py", "ase", "simpleeval", "msgspec"},
+    "data": {"numpy", "h5py", "ase", "simpleeval", "msgspec", "filelock"},
     "labeler": {"numpy", "h5py", "ase", "dask", "distributed", "msgspec"},
     "trainer": {"numpy", "h5py", "ase", "torch", "vesin", "safetensors"},
     "pipelines": {"click"},

@@ -1,6 +1,8 @@
 """Label sets elsewhere.
 
-store.py         one place, near or far: read, write, try again, say what is wrong
-push_pull.py     push, pull, and sets opened at an address
+failures.py      what goes wrong elsewhere, in one sentence each
+store.py         one place, near or far: read, write, try again
+remote.py        sets opened at an address
+push_pull.py     push and pull
 cache.py         shards of remote sets on this disk
 """

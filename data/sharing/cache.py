@@ -12,11 +12,13 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from filelock import FileLock
 
 from ..errors import InputError, LabelSetError
 from ..support.publish import sha256_of
@@ -63,7 +65,7 @@ class ShardCache:
         if not self._is_good(path, sha256, n_bytes):
             self.require_room(n_bytes)
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder / "lock"):
+            with FileLock(self.folder / "lock"):
                 if not self._is_good(path, sha256, n_bytes):  # another process may have fetched it meanwhile
                     path.unlink(missing_ok=True)
                     self._make_room(n_bytes)
@@ -122,16 +124,3 @@ def default_folder() -> Path:
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "hdistill" / "shards"
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Held by one process at a time; let go when its holder dies."""
-    import fcntl
-
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import LabelSetError, LicenceError, RemoteError
-from ..format.manifest import MANIFEST, SHARDS, History, Manifest, Parent, parse_manifest
-from ..labelsets.label_set import LabelSet, ShardEntry, label_set_of, open_label_set, verify_shard
-from ..labelsets.stream import GROUP_BYTES
+from ..format.manifest import MANIFEST, SHARDS, History, Manifest, Parent
+from ..labelsets.label_set import LabelSet, ShardEntry, open_label_set, verify_shard
 from ..publication.documents import documents
 from ..publication.licences import MAY_BE_PUSHED, Licence, of_manifest
 from ..publication.statement import (
@@ -37,9 +36,9 @@ from ..publication.statement import (
 )
 from ..support.progress import progress as progress_bar
 from ..support.publish import publish, remove_temporaries
-from ..support.strict_json import MAX_BYTES
-from .cache import ShardCache
-from .store import READ_ONLY, Damaged, Missing, Refused, Store, is_address, store
+from .failures import Missing, Refused
+from .remote import fetch_shard, open_at, open_labels as open_labels, remarks as remarks
+from .store import READ_ONLY, Store, store
 
 LEFT_AFTER_S = 3600.0
 
@@ -98,7 +97,7 @@ def pull(source: str, folder: Path, progress: bool = True) -> Moved:
     Raises RemoteError, LabelSetError (not a label set, damaged, or the folder holds another one), OSError (disk full).
     """
     place = store(source)
-    manifest, labels = _open(place, folder)
+    manifest, labels = open_at(place, folder)
     _require_place(folder, labels)
     for place_of_files in (folder, folder / SHARDS):  # those of the last hour may be of a pull that is going on
         remove_temporaries(place_of_files, LEFT_AFTER_S)
@@ -108,7 +107,7 @@ def pull(source: str, folder: Path, progress: bool = True) -> Moved:
             if _is_whole(shard):
                 advance(shard.bytes)
             else:
-                _fetch(place, shard, shard.path.name, shard.path, advance)
+                fetch_shard(place, shard, shard.path.name, shard.path, advance)
                 n_moved += 1
                 moved_bytes += shard.bytes
     stated, permission = _stated(place)
@@ -116,79 +115,6 @@ def pull(source: str, folder: Path, progress: bool = True) -> Moved:
         publish(folder / name, data, replace=True)
     publish(folder / MANIFEST, manifest, replace=True)
     return _moved(place, labels, of_manifest(labels.manifest, stated.stated_licenses), n_moved, moved_bytes)
-
-
-def open_labels(where: Path | str, cache: ShardCache | None = None, check: bool = True) -> LabelSet:
-    """The label set in a folder, with `check` every byte checked; or the one at an address, whose shards are fetched into the cache, and
-    checked, as they are read. Raises LabelSetError, RemoteError; InputError where a shard is larger than the cache."""
-    from .cache import default_folder
-
-    if not is_address(where):
-        return open_label_set(Path(where), check)
-    cache = cache or ShardCache(default_folder())
-    place = store(str(where))
-    _, labels = _open(place, cache.folder)
-    shards = []
-    for shard in labels.shards:
-        cache.require_room(shard.bytes)
-        fetch = RemoteShard(place.address, shard.path.name, shard, cache)
-        shards.append(replace(shard, path=cache.path(shard.sha256), fetch=fetch))
-    return replace(labels, shards=tuple(shards), address=place.address)
-
-
-def remarks(labels: LabelSet) -> list[str]:
-    """What to know before reading a remote label set: whether its cache is too small for the order of samples."""
-    fetches = [shard.fetch for shard in labels.shards if isinstance(shard.fetch, RemoteShard)]
-    if not fetches:
-        return []
-    total, largest = (f(shard.bytes for shard in labels.shards) for f in (sum, max))
-    wanted, has = min(total, GROUP_BYTES + 2 * largest), fetches[0].cache.max_bytes
-    if has >= wanted:
-        return []
-    return [
-        f"The cache may have {has} bytes and an epoch reads from {wanted} at a time: shards will be fetched many times. "
-        f"Give --cache-size {-(-wanted // 10**6)}MB, or fetch the set once with `hdistill labels pull`."
-    ]
-
-
-@dataclass(frozen=True)
-class RemoteShard:
-    """Fetches one shard into the cache when it is called; returns its file. Survives pickling: a store is opened where it is used."""
-
-    address: str
-    name: str
-    shard: ShardEntry
-    cache: ShardCache
-
-    def __call__(self) -> Path:
-        def fetch(path: Path) -> None:
-            _fetch(store(self.address), self.shard, self.name, path, lambda _: None)
-
-        return self.cache.hold(self.shard.sha256, self.shard.bytes, fetch)
-
-
-def _open(place: Store, folder: Path) -> tuple[bytes, LabelSet]:
-    """The manifest at a place, checked as any other, and its label set as it would lie in `folder`; nothing is written there."""
-    try:
-        manifest = place.read(MANIFEST, MAX_BYTES)
-    except Missing as error:
-        raise LabelSetError(f"{place.address} is no label set, or not yet: it has no {MANIFEST}.") from error
-    return manifest, label_set_of(parse_manifest(manifest, f"{place.address}/{MANIFEST}"), folder)
-
-
-def _fetch(place: Store, shard: ShardEntry, name: str, path: Path, advance: Callable[[int], None]) -> None:
-    """Download one shard; then, and not before, look into it."""
-    try:
-        place.fetch(f"{SHARDS}/{name}", path, shard.bytes, shard.sha256, advance)
-    except (Damaged, Missing) as error:
-        raise LabelSetError(
-            f"{error} The set at {place.address} is damaged or being replaced; tell its publisher."
-        ) from error
-    try:
-        verify_shard(replace(shard, path=path, fetch=None))
-    except LabelSetError:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _is_whole(shard: ShardEntry) -> bool:
@@ -218,7 +144,7 @@ def _require_licence(licence: Licence, folder: Path) -> None:
 def _require_same_or_older(place: Store, labels: LabelSet) -> None:
     """Raise LabelSetError where the place holds a label set that this one does not continue."""
     try:
-        _, there = _open(place, labels.path)
+        _, there = open_at(place, labels.path)
     except LabelSetError as error:
         if isinstance(error.__cause__, Missing):
             return

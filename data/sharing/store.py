@@ -6,8 +6,6 @@ way; nothing is listed, so a plain http server will do.
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import hashlib
 import re
 import sys
@@ -18,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import HDistillError, RemoteError
+from ..errors import RemoteError
 from ..support.publish import publish, publish_blocks
+from .failures import Damaged, MayPass, Missing, translate_errors
 
 T = TypeVar("T")
 BLOCK_BYTES = 8 << 20
@@ -29,39 +28,6 @@ READ_ONLY = {"http", "https"}
 STREAMED = {"http", "https", "hf"}  # their files are read from begin to end, not in ranges
 # The others have no folders, or making one would make a bucket.
 MAKES_FOLDERS = {"file", "local", "sftp", "ssh", "smb", "ftp", "webdav", "hdfs"}
-_NEEDS = {
-    "s3": "s3fs",
-    "s3a": "s3fs",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "hf": "huggingface_hub",
-    "http": "aiohttp",
-    "https": "aiohttp",
-}
-_LOGIN = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile (AWS_PROFILE); a public bucket needs FSSPEC_S3_ANON=true",
-    "gs": "`gcloud auth application-default login`; a public bucket needs FSSPEC_GS_TOKEN=anon",
-    "hf": "`hf auth login`, or HF_TOKEN",
-}
-_PASSES = {"aiohttp", "botocore", "aiobotocore", "httpx", "httpcore", "requests", "urllib3", "gcsfs", "fsspec"}
-_STAYS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EINVAL, errno.ENAMETOOLONG, errno.EFBIG, errno.ENOENT}
-_NO_LOGIN = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "LocalTokenNotFoundError"}
-
-
-class MayPass(RemoteError):
-    """A failure that another attempt may not meet."""
-
-
-class Damaged(RemoteError):
-    """A file that is not what the manifest says it is."""
-
-
-class Missing(RemoteError):
-    """A file that is not there."""
-
-
-class Refused(RemoteError):
-    """Credentials are missing or not enough; some stores say so of files that are not there, too."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +75,10 @@ class Store:
         n_bytes = local.stat().st_size
         if again(lambda: self._size(name)) != n_bytes:
             return False
-        told = again(lambda: hashes_told(self._info(name)))
-        if told and all(_hash(local, kind) == value for kind, value in told.items()):
+        stated = again(lambda: stated_hashes(self._info(name)))
+        if stated and all(_hash(local, kind) == value for kind, value in stated.items()):
             return True
-        if not told and self.protocol not in ("file", "local"):
+        if not stated and self.protocol not in ("file", "local"):
             return True  # names hold the contents' hash, so that size is evidence enough
 
         def read_back() -> bool:
@@ -132,14 +98,14 @@ class Store:
             return
 
         def once() -> None:
-            with self._told("written"):
+            with self._translated("written"):
                 self._make_folder(name)
                 self.fs.put_file(str(local), self.path(name))
 
         again(once)
-        found = again(lambda: self._size(name))
-        if found != local.stat().st_size:
-            raise RemoteError(f"{self.address}/{name} has {found} bytes, {local.stat().st_size} were sent; push again.")
+        size = again(lambda: self._size(name))
+        if size != local.stat().st_size:
+            raise RemoteError(f"{self.address}/{name} has {size} bytes, {local.stat().st_size} were sent; push again.")
 
     def write(self, name: str, data: bytes) -> None:
         """Upload a small file."""
@@ -148,7 +114,7 @@ class Store:
             return
 
         def once() -> None:
-            with self._told("written"):
+            with self._translated("written"):
                 self._make_folder(name)
                 self.fs.pipe_file(self.path(name), data)
 
@@ -162,11 +128,11 @@ class Store:
         if self.protocol in READ_ONLY:
             options["size"] = 1  # else fsspec asks for the size first, which it then has no use for
         count = 0
-        with self._told("read"):
+        with self._translated("read"):
             stream = self.fs.open(self.path(name), "rb", **options)
         with stream:
             while True:
-                with self._told("read"):
+                with self._translated("read"):
                     block = stream.read(BLOCK_BYTES)
                 if not block:
                     return
@@ -176,7 +142,7 @@ class Store:
                 yield block
 
     def _info(self, name: str) -> dict[str, Any]:
-        with self._told("read"):
+        with self._translated("read"):
             self.fs.invalidate_cache()
             return dict(self.fs.info(self.path(name)))
 
@@ -192,8 +158,8 @@ class Store:
             self.fs.makedirs(self.path(name).rpartition("/")[0], exist_ok=True)
 
     @contextmanager
-    def _told(self, doing: str) -> Iterator[None]:
-        with told(self.address, self.protocol, doing):
+    def _translated(self, doing: str) -> Iterator[None]:
+        with translate_errors(self.address, self.protocol, doing):
             yield
 
 
@@ -212,7 +178,7 @@ def store(address: str) -> Store:
         address = str(Path(address).expanduser().absolute())
     if protocol == "hf" and not re.match(r"hf://(datasets/[^/]+/[^/]+|buckets/[^/]+/[^/]+)", address):
         raise RemoteError(f"{address} is no data set on the Hugging Face hub; write it as hf://datasets/OWNER/NAME.")
-    with told(address, protocol, "opened"):
+    with translate_errors(address, protocol, "opened"):
         from fsspec.core import url_to_fs
 
         fs, root = url_to_fs(address, **_options(protocol))
@@ -231,83 +197,21 @@ def again(action: Callable[[], T], wait: Callable[[float], None] = time.sleep) -
     return action()
 
 
-@contextmanager
-def told(address: str, protocol: str, doing: str) -> Iterator[None]:
-    """Turn what fsspec and the packages under it raise into one sentence, and into MayPass where trying again may help."""
-    try:
-        yield
-    except HDistillError:
-        raise
-    except Exception as error:
-        raise _as_remote_error(error, address, protocol, doing) from error
-
-
-def hashes_told(info: Mapping[str, Any]) -> dict[str, str]:
+def stated_hashes(info: Mapping[str, Any]) -> dict[str, str]:
     """What a store says of a file's hash, by algorithm: an S3 ETag that is an md5, GCS's md5, the hub's sha256."""
-    found = {}
+    hashes = {}
     etag = str(info.get("ETag", "")).strip('"')
     if re.fullmatch(r"[0-9a-f]{32}", etag):
-        found["md5"] = etag
+        hashes["md5"] = etag
     if info.get("md5Hash"):
         import base64
 
-        found["md5"] = base64.b64decode(str(info["md5Hash"])).hex()
+        hashes["md5"] = base64.b64decode(str(info["md5Hash"])).hex()
     lfs = info.get("lfs")
     sha256 = lfs.get("sha256") if isinstance(lfs, Mapping) else getattr(lfs, "sha256", None)
     if sha256:
-        found["sha256"] = str(sha256)
-    return found
-
-
-def _as_remote_error(error: Exception, address: str, protocol: str, doing: str) -> RemoteError:
-    name, text = type(error).__name__, " ".join(str(error).split())
-    status = _status(error) or _status(error.__cause__)
-    family = {"s3a": "s3", "gcs": "gs"}.get(protocol, protocol)
-    if isinstance(error, ImportError):
-        package = _NEEDS.get(protocol, "a package")
-        return RemoteError(
-            f"{protocol}:// needs {package}, which is not installed ({text}): pip install 'hdistill[remote]'."
-        )
-    if isinstance(error, ValueError) and "Protocol not known" in text:
-        return RemoteError(f"No way is known to reach {address}; use a folder, s3://, gs://, http(s):// or hf://.")
-    absent = isinstance(error, FileNotFoundError) or status == 404
-    if name == "RepositoryNotFoundError" or (family == "hf" and doing == "written" and absent):
-        return RemoteError(
-            f"{address}: there is no such repository, or it is private; make it with `hf repo create OWNER/NAME --repo-type "
-            "dataset`, or log in with `hf auth login`."
-        )
-    if (
-        name in _NO_LOGIN
-        or status in (401, 403)
-        or (isinstance(error, PermissionError) and protocol not in ("file", "local"))
-    ):
-        how = f" Log in with {_LOGIN[family]}." if family in _LOGIN else ""
-        return Refused(f"{address} may not be {doing} with these credentials, or with none ({text or name}).{how}")
-    if re.search(r"bucket.{0,40}(does not exist|not exist|not found)|NoSuchBucket", text, re.IGNORECASE):
-        return RemoteError(f"{address}: there is no such bucket; make it first, or check its name.")
-    if absent:
-        return Missing(f"{address}: a file is not there ({text or name}).")
-    kind = MayPass if _may_pass(error, status) else RemoteError
-    return kind(f"{address} could not be {doing} ({name}: {text or 'no reason given'}).")
-
-
-def _may_pass(error: Exception, status: int | None) -> bool:
-    if status is not None:
-        return status >= 500 or status in (408, 429)
-    if isinstance(error, (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)):
-        return False
-    if isinstance(error, OSError) and error.errno in _STAYS:
-        return False
-    if isinstance(error, (OSError, TimeoutError, asyncio.TimeoutError, EOFError)):
-        return True
-    return type(error).__module__.split(".")[0] in _PASSES
-
-
-def _status(error: BaseException | None) -> int | None:
-    """The http status that an error carries, if any."""
-    response = getattr(error, "response", None)
-    found = getattr(error, "status", None) or getattr(response, "status_code", None)
-    return found if isinstance(found, int) else None
+        hashes["sha256"] = str(sha256)
+    return hashes
 
 
 def _options(protocol: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Progress of long work: a bar with rate and remaining time on a terminal, a plain line every ten seconds elsewhere."""
+"""Progress of long work: a bar with rate and remaining time on a terminal and in a notebook, a plain line every ten seconds
+elsewhere."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ def progress(total: int | None, unit: str, description: str, enabled: bool = Tru
     """
     if not enabled:
         yield _Silent()
-    elif sys.stderr.isatty():
-        from tqdm import tqdm
+    elif sys.stderr.isatty() or in_notebook():
+        from tqdm.auto import tqdm
 
         unknown: dict[str, Any] = {"delay": UNKNOWN_DELAY_S, "leave": False} if total is None else {}
         with tqdm(total=total, unit=unit, desc=description, initial=done, dynamic_ncols=True, **unknown) as bar:
@@ -36,6 +37,13 @@ def progress(total: int | None, unit: str, description: str, enabled: bool = Tru
         lines = _Lines(total, unit, description, done)
         yield lines
         lines.close()
+
+
+def in_notebook() -> bool:
+    """Whether this code runs in a Jupyter kernel, where standard error is no terminal but bars can be drawn."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
 
 
 class _Silent:

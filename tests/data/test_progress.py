@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
-from hdistill.data.support.progress import _Lines, progress
+from hdistill.data.support.progress import _Lines, in_notebook, progress
 
 
 def test_plain_lines_have_rate_and_remaining_time(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,3 +52,16 @@ def test_work_of_unknown_length_shows_count_and_rate_once_it_takes_long(capsys: 
     with progress(None, "structures", "reading") as bar:
         bar.advance(5)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("ignore::tqdm.TqdmWarning")  # without ipywidgets a plain bar is drawn
+def test_a_notebook_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = SimpleNamespace(kernel=object())
+    assert not in_notebook()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert in_notebook()
+    with progress(3, "steps", "fit") as bar:
+        bar.advance(3)
+    assert "100%" in "".join(capsys.readouterr())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))  # imported, and not running
+    assert not in_notebook()

@@ -25,8 +25,9 @@ from hdistill.data.labelsets.label_set import open_label_set, verify
 from hdistill.data.publication.documents import state
 from hdistill.data.publication.statement import PERMISSION
 from hdistill.data.sharing import store as stores
+from hdistill.data.sharing.failures import Damaged, MayPass
 from hdistill.data.sharing.push_pull import pull, push
-from hdistill.data.sharing.store import Damaged, MayPass, again, hashes_told, store
+from hdistill.data.sharing.store import again, stated_hashes, store
 from hdistill.data.support.typed import as_json
 from tests.data.manifests import PREFLIGHT
 from tests.data.published import OPEN, label_set, web_server
@@ -531,11 +532,11 @@ def test_an_unknown_kind_of_address() -> None:
 
 
 def test_what_stores_tell_of_hashes() -> None:
-    assert hashes_told({"ETag": '"c4ca4238a0b923820dcc509a6f75849b"'}) == {"md5": "c4ca4238a0b923820dcc509a6f75849b"}
-    assert hashes_told({"ETag": '"c4ca4238a0b923820dcc509a6f75849b-3"'}) == {}  # sent in parts: no hash of the whole
-    assert hashes_told({"md5Hash": "xMpCOKC5I4INzFCab3WEmw=="}) == {"md5": "c4ca4238a0b923820dcc509a6f75849b"}
-    assert hashes_told({"lfs": {"sha256": "ab", "size": 1}}) == {"sha256": "ab"}
-    assert hashes_told({"size": 1}) == {}
+    assert stated_hashes({"ETag": '"c4ca4238a0b923820dcc509a6f75849b"'}) == {"md5": "c4ca4238a0b923820dcc509a6f75849b"}
+    assert stated_hashes({"ETag": '"c4ca4238a0b923820dcc509a6f75849b-3"'}) == {}  # sent in parts: no hash of the whole
+    assert stated_hashes({"md5Hash": "xMpCOKC5I4INzFCab3WEmw=="}) == {"md5": "c4ca4238a0b923820dcc509a6f75849b"}
+    assert stated_hashes({"lfs": {"sha256": "ab", "size": 1}}) == {"sha256": "ab"}
+    assert stated_hashes({"size": 1}) == {}
 
 
 def test_waits_double_and_end() -> None:
