@@ -133,7 +133,7 @@ def extend(
         record,
         subset=provenance.united_subset([old.manifest.subset, new.manifest.subset]),
         licenses=provenance.united_licenses([old.manifest.licenses, new.manifest.licenses]),
-        quarantine=merge.united_quarantine([old.manifest.quarantine, new.manifest.quarantine], rows),
+        **merge.united_books([old.manifest, new.manifest], rows, chosen),
     )
     manifest = _replace(out, record, lambda: writer.write(out, merge.blocks([old, new], rows, chosen), facts))
     return LabelResult(out, manifest, done.n_labelled_now, time.monotonic() - started)

@@ -85,8 +85,8 @@ def choose(
             keys.append(order_key(seed, structure.id))
     if limit is not None:
         places = sorted(places[i] for i in np.argsort(np.array(keys, np.uint64), kind="stable")[:limit])
-    found = np.array(places, np.int64).reshape(-1, 2)
-    return [found[found[:, 0] == number, 1] for number in range(len(labels.shards))]
+    taken = np.array(places, np.int64).reshape(-1, 2)
+    return [taken[taken[:, 0] == number, 1] for number in range(len(labels.shards))]
 
 
 def _blocks(labels: LabelSet, chosen: list[NDArray[np.int64]]) -> Iterator[Block]:

@@ -105,7 +105,7 @@ def index(sets: Sequence[LabelSet]) -> Rows:
             with open_shard(shard.path) as file:
                 ids = packed_ids(file)
                 n = len(ids)
-                found = (
+                row = (
                     np.full(n, number, np.int32),
                     np.full(n, place, np.int32),
                     np.arange(n),
@@ -114,7 +114,7 @@ def index(sets: Sequence[LabelSet]) -> Rows:
                     group_keys(file["group"][:]),
                     file["split"][:],
                 )
-            for column, values in zip(columns, found, strict=True):
+            for column, values in zip(columns, row, strict=True):
                 column.append(values)
     return Rows(*(np.concatenate(column) for column in columns))
 
@@ -134,8 +134,8 @@ def choose(sets: Sequence[LabelSet], rows: Rows, say: Callable[[str], None]) -> 
     by_sets: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for a, b in pairs:
         by_sets.setdefault((int(rows.set[a]), int(rows.set[b])), []).append((a, b))
-    for mine in by_sets.values():
-        _require_agreement(sets, rows, mine)
+    for repeated_rows in by_sets.values():
+        _require_agreement(sets, rows, repeated_rows)
     if pairs:
         say(f"{len(pairs)} structures are in several sets, with the same labels; each is taken once.")
     split = rows.split.copy()
@@ -159,13 +159,13 @@ def _require_agreement(sets: Sequence[LabelSet], rows: Rows, pairs: list[tuple[i
     one, other = sets[rows.set[pairs[0][0]]], sets[rows.set[pairs[0][1]]]
     x, y = (agreement.tolerance(labels.manifest) for labels in (one, other))
     allowed = x if x.products >= y.products else y
-    for (shard_a, shard_b), found in sorted(by_shards.items()):
-        mine = read_arrays(one.shards[shard_a].path)[0]
-        others = read_arrays(other.shards[shard_b].path)[0]
-        for start in range(0, len(found), COMPARED_AT_ONCE):
-            block = found[start : start + COMPARED_AT_ONCE]
-            left = decode(select(mine, rows.row[[i for i, _ in block]]), 0, len(block))
-            right = decode(select(others, rows.row[[j for _, j in block]]), 0, len(block))
+    for (shard_a, shard_b), repeated in sorted(by_shards.items()):
+        arrays = read_arrays(one.shards[shard_a].path)[0]
+        other_arrays = read_arrays(other.shards[shard_b].path)[0]
+        for start in range(0, len(repeated), COMPARED_AT_ONCE):
+            block = repeated[start : start + COMPARED_AT_ONCE]
+            left = decode(select(arrays, rows.row[[i for i, _ in block]]), 0, len(block))
+            right = decode(select(other_arrays, rows.row[[j for _, j in block]]), 0, len(block))
             for s, t in zip(left, right, strict=True):
                 wrong = [d for d in agreement.compare(s.labels, t.labels, allowed) if not d.agrees]
                 if wrong:
@@ -199,9 +199,6 @@ def facts(sets: Sequence[LabelSet], rows: Rows, chosen: Selection, noted: list[s
     """What is known of the union."""
     manifests = [labels.manifest for labels in sets]
     first = manifests[0]
-    quarantine = united_quarantine([manifest.quarantine for manifest in manifests], rows)
-    unlisted = plus(*(unlisted_of(manifest) for manifest in manifests))
-    labelled = id_sum(np.frombuffer(rows.id[chosen.kept].tobytes(), np.uint8))
     per_structure = provenance.same([manifest.hessian.per_structure for manifest in manifests])
     return Facts(
         plan=plan_of(sets),
@@ -211,10 +208,7 @@ def facts(sets: Sequence[LabelSet], rows: Rows, chosen: Selection, noted: list[s
         subset=provenance.united_subset([manifest.subset for manifest in manifests]),
         splits=provenance.united_splits([manifest.splits for manifest in manifests]),
         licenses=provenance.united_licenses([manifest.licenses for manifest in manifests]),
-        quarantine=quarantine,
-        planned=plus(labelled, id_sum(row.id for row in quarantine), unlisted),
-        n_unlisted=sum(manifest.counts.n_quarantined - len(manifest.quarantine) for manifest in manifests),
-        unlisted=unlisted,
+        **united_books(manifests, rows, chosen),
         history=History(
             made_by="merge",
             parents=tuple(provenance.parent(labels) for labels in sets),
@@ -225,10 +219,23 @@ def facts(sets: Sequence[LabelSet], rows: Rows, chosen: Selection, noted: list[s
     )
 
 
+def united_books(manifests: Sequence[Manifest], rows: Rows, chosen: Selection) -> dict[str, Any]:
+    """Of Facts: what was planned in one set or another, and which of it is in quarantine."""
+    quarantine = united_quarantine([manifest.quarantine for manifest in manifests], rows)
+    unlisted = plus(*(unlisted_of(manifest) for manifest in manifests))
+    labelled = id_sum(np.frombuffer(rows.id[chosen.kept].tobytes(), np.uint8))
+    return {
+        "quarantine": quarantine,
+        "planned": plus(labelled, id_sum(row.id for row in quarantine), unlisted),
+        "n_unlisted": sum(manifest.counts.n_quarantined - len(manifest.quarantine) for manifest in manifests),
+        "unlisted": unlisted,
+    }
+
+
 def united_quarantine(quarantines: Sequence[Sequence[QuarantineRow]], rows: Rows) -> list[QuarantineRow]:
     """The quarantined structures of several sets, but for those that one of the sets has labelled."""
-    every = {row.id or row.text: row for quarantine in quarantines for row in quarantine}
-    ids = np.array([bytes.fromhex(row.id) for row in every.values()], "S16")
+    by_key = {row.id or row.text: row for quarantine in quarantines for row in quarantine}
+    ids = np.array([bytes.fromhex(row.id) for row in by_key.values()], "S16")
     # numpy drops NULs at the end of bytes; ids may end in them.
     labelled = {row.ljust(16, b"\0").hex() for row in np.intersect1d(ids, rows.id).tolist()}
-    return [row for key, row in sorted(every.items()) if key not in labelled]
+    return [row for key, row in sorted(by_key.items()) if key not in labelled]

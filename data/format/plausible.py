@@ -172,7 +172,7 @@ def _crowded_cell(n_atoms: Ints, cell: Floats, pbc: Bools) -> Problem | None:
     distance = np.where(used, np.sqrt((steps**2).sum(axis=2)), np.inf).min(axis=1)
     if (near := distance < MIN_DISTANCE).any():
         k = int(np.argmax(near))
-        return int(rows[k]), f"its cell repeats every {distance[k]:.3g} A, less than {MIN_DISTANCE}"
+        return int(rows[k]), f"an atom and its image are {distance[k]:.3g} A apart, less than {MIN_DISTANCE}"
     whole = pbc[rows].all(axis=1)
     volume = np.where(whole, np.abs(np.linalg.det(lattice)) / n_atoms[rows], np.inf)
     if (small := volume < MIN_VOLUME).any():

@@ -131,16 +131,16 @@ def select(arrays: Arrays, indices: Sequence[int] | NDArray[np.int64]) -> Arrays
         "V": _offsets(3 * atoms * products),
     }
     rows = {"S": chosen} | {dim: _ranges(ends, chosen) for dim, ends in offsets.items()}
-    found: Arrays = {}
+    selected: Arrays = {}
     for name, array in arrays.items():
         dim = str(ARRAYS[name].dims[0])
         if dim == "S+1":
-            found[name] = _offsets(np.diff(array)[chosen])
+            selected[name] = _offsets(np.diff(array)[chosen])
         elif dim == "B":
-            found[name] = np.packbits(np.unpackbits(array)[rows["V"]])
+            selected[name] = np.packbits(np.unpackbits(array)[rows["V"]])
         else:
-            found[name] = array[rows[dim]]
-    return found
+            selected[name] = array[rows[dim]]
+    return selected
 
 
 def append_products(arrays: Arrays, more: Arrays) -> Arrays:

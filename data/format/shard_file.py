@@ -135,12 +135,12 @@ def open_shard(path: Path) -> Iterator[OpenShard]:
     """
     descriptor = _open(path)
     try:
-        found = os.fstat(descriptor)
-        identity = (str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        settled = time.time() - max(found.st_mtime, found.st_ctime) > SETTLED_S
+        status = os.fstat(descriptor)
+        identity = (str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        settled = time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_S
         checked = _checked.pop(identity, None)
         if checked is None:
-            checked = _check(path, descriptor, found.st_size)
+            checked = _check(path, descriptor, status.st_size)
         if settled:
             _keep(identity, checked)
         yield OpenShard(checked, descriptor, str(path), identity if settled else None)

@@ -82,16 +82,16 @@ def _names(file: h5py.File, path: Path) -> list[str]:
     """The datasets of the file, in the schema's order, after a look at every link."""
     if len(file) > len(ARRAYS):
         raise LabelSetError(f"{path} has {len(file)} objects, more than a shard has; it was refused.")
-    found = set(file)
-    for name in found:
+    names = set(file)
+    for name in names:
         if name not in ARRAYS:
             raise LabelSetError(
                 f"{path} has an object {_shown(name)} that format version {VERSION} does not know; it was refused."
             )
-    missing = [array.name for array in ARRAYS.values() if not array.optional and array.name not in found]
+    missing = [array.name for array in ARRAYS.values() if not array.optional and array.name not in names]
     if missing:
         raise LabelSetError(f"{path} lacks the dataset {missing[0]}; restore it from its origin.")
-    return [name for name in ARRAYS if name in found]
+    return [name for name in ARRAYS if name in names]
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.h5d.DatasetID:
@@ -108,7 +108,7 @@ def _attributes(owner: Any, path: Path) -> dict[str, Any]:
     count = h5py.h5a.get_num_attrs(owner)
     if count > MAX_ATTRIBUTES:
         raise LabelSetError(f"{path} has {count} attributes on one object; it was refused.")
-    found = {}
+    values = {}
     for index in range(count):
         attribute = h5py.h5a.open(owner, index=index)
         kind = attribute.get_type()
@@ -120,15 +120,15 @@ def _attributes(owner: Any, path: Path) -> dict[str, Any]:
             or attribute.get_storage_size() > MAX_ATTRIBUTE_BYTES
         ):
             raise LabelSetError(f"{path} has an attribute {_shown(attribute.name)} of a strange type; it was refused.")
-        found[attribute.name.decode()] = _attribute_value(attribute)
-    return found
+        values[attribute.name.decode()] = _attribute_value(attribute)
+    return values
 
 
 def _attribute_value(attribute: h5py.h5a.AttrID) -> Any:
     value = np.empty((), attribute.dtype)
     attribute.read(value)
-    found = value.item()
-    return found.decode() if isinstance(found, bytes) else found
+    content = value.item()
+    return content.decode() if isinstance(content, bytes) else content
 
 
 def _check_storage(dataset: h5py.h5d.DatasetID, name: str, path: Path) -> None:

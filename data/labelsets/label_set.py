@@ -53,10 +53,10 @@ class ShardEntry:
         for attempt in range(1, FETCHES + 1):
             path = self.fetch()
             try:
-                found = read(path)
+                result = read(path)
                 if "split" not in self.__dict__:  # asked for by all: keep it while the shard is here
                     self.__dict__["split"] = _split_of(path)
-                return found
+                return result
             except LabelSetError:
                 # Another process may have evicted it before it was opened, and fetched it again since: that it is there says nothing.
                 if attempt == FETCHES:
@@ -144,14 +144,14 @@ def verify_shard(shard: ShardEntry) -> None:
     A symbolic link is followed (caches and data managers lay out files so), to a regular file of that size and sha256 only.
     """
     try:
-        found = shard.path.stat()
+        status = shard.path.stat()
     except (OSError, ValueError):
         raise LabelSetError(f"The shard {shard.path} is missing; restore it from its origin.") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise LabelSetError(f"{shard.path} is no regular file; it was refused.")
-    if found.st_size != shard.bytes:
+    if status.st_size != shard.bytes:
         raise LabelSetError(
-            f"{shard.path} has {found.st_size} bytes, {shard.bytes} were wanted; restore it from its origin."
+            f"{shard.path} has {status.st_size} bytes, {shard.bytes} were wanted; restore it from its origin."
         )
     if sha256_of(shard.path) != shard.sha256:
         raise LabelSetError(f"{shard.path} has changed: its sha256 is not the manifest's; restore it from its origin.")
@@ -161,13 +161,13 @@ def verify_shard(shard: ShardEntry) -> None:
 
 def _check_entry(shard: ShardEntry, file: OpenShard) -> None:
     """The manifest's row of a shard against the shard: readers plan with the row alone."""
-    for name, said, found in (
+    for name, stated, counted in (
         ("structures", shard.n_structures, len(file["id"])),
         ("atoms", shard.n_atoms_total, len(file["numbers"])),
         ("Hessian products", shard.n_products, int(file["product_offsets"][-1])),
     ):
-        if said != found:
-            raise LabelSetError(f"{shard.path} has {found} {name}, the manifest says {said}.")
+        if stated != counted:
+            raise LabelSetError(f"{shard.path} has {counted} {name}, the manifest says {stated}.")
 
 
 def verify(path: Path, advance: Callable[[], None] = lambda: None) -> LabelSet:

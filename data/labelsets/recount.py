@@ -144,11 +144,14 @@ def _check_whole(shard: OpenShard, name: str, start: int, stop: int, path: Path)
     per_atom = ARRAYS[name].dims[0] == "A"
     missing = np.isnan(shard[name][ends[0] : ends[-1]] if per_atom else shard[name][start:stop])
     rows = missing.reshape(len(missing), -1)
-    some, every = rows.any(axis=1), rows.all(axis=1)
+    any_missing, all_missing = rows.any(axis=1), rows.all(axis=1)
     if per_atom:
         begins = ends[:-1] - ends[0]
-        some, every = np.logical_or.reduceat(some, begins), np.logical_and.reduceat(every, begins)
-    if (some != every).any():
+        any_missing, all_missing = (
+            np.logical_or.reduceat(any_missing, begins),
+            np.logical_and.reduceat(all_missing, begins),
+        )
+    if (any_missing != all_missing).any():
         raise LabelSetError(f"{path}: {name} is missing for a part of a structure; all of it or nothing was wanted.")
 
 

@@ -59,10 +59,10 @@ class Decision:
     def splits(self, groups: Positions, structures: Positions) -> NDArray[np.uint8]:
         """Index into SPLITS of each structure, (S,), from the positions of its group and of itself, (S,) each."""
         positions = groups if self.unit == "group" else structures
-        found = _by_hash(positions, self.fractions)
+        indices = _by_hash(positions, self.fractions)
         for position, split in self.moved.items():
-            found[positions == position] = SPLITS.index(split)
-        return found
+            indices[positions == position] = SPLITS.index(split)
+        return indices
 
 
 def parse_fractions(text: str) -> Fractions:
@@ -186,8 +186,8 @@ class _Units:
 def _by_hash(positions: Positions, fractions: Fractions) -> NDArray[np.uint8]:
     """Index into SPLITS of each position (S,): of the interval that it lies in or, by rounding, next to."""
     distances: Positions = np.stack([_distance(positions, split, fractions) for split in SPLITS])
-    found: NDArray[np.uint8] = distances.argmin(axis=0).astype(np.uint8)
-    return found
+    indices: NDArray[np.uint8] = distances.argmin(axis=0).astype(np.uint8)
+    return indices
 
 
 def _distance(position: Any, split: SplitName, fractions: Fractions) -> Any:

@@ -69,8 +69,8 @@ def labels_licence(structures: str, weights: str, weights_class: str) -> Licence
     """
     parts = [(name, _class_of(name), "structures") for name in _split(structures)]
     parts += [(name, _weights_class(name, weights_class), "weights") for name in _split(weights)]
-    narrowest = max((found for _, found, _ in parts), key=CLASSES.index)
-    deciding = [(name, side) for name, found, side in parts if found == narrowest]
+    narrowest = max((license_class for _, license_class, _ in parts), key=CLASSES.index)
+    deciding = [(name, side) for name, license_class, side in parts if license_class == narrowest]
     names = sorted({spdx(name) for name, _ in deciding}, key=lambda name: (_asks(name), name))
     if narrowest == "open":
         names = names[-1:]

@@ -106,10 +106,10 @@ class ShardCache:
         files = []
         for path in self.folder.glob("*.h5"):
             try:
-                found = path.stat()
+                status = path.stat()
             except FileNotFoundError:
                 continue
-            files.append((found.st_atime_ns, found.st_size, path))
+            files.append((status.st_atime_ns, status.st_size, path))
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
             if total + n_bytes <= self.max_bytes:

@@ -196,14 +196,14 @@ def _permission(place: Store, by: str, digest: str, licence: Licence) -> Permiss
 
 def _stated(place: Store) -> tuple[Publication, Permission | None]:
     """What the publisher stated at a place."""
-    found = []
+    texts = []
     for name in (PUBLICATION, PERMISSION):
         try:
-            found.append(place.read(name, MAX_STATED_BYTES))
+            texts.append(place.read(name, MAX_STATED_BYTES))
         except (Missing, Refused):
-            found.append(b"")
-    stated = parse_publication(found[0], f"{place.address}/{PUBLICATION}") if found[0] else Publication()
-    permission = parse_permission(found[1], f"{place.address}/{PERMISSION}") if found[1] else None
+            texts.append(b"")
+    stated = parse_publication(texts[0], f"{place.address}/{PUBLICATION}") if texts[0] else Publication()
+    permission = parse_permission(texts[1], f"{place.address}/{PERMISSION}") if texts[1] else None
     return stated, permission
 
 

@@ -32,20 +32,20 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
         for leaf in _leaves(value):
             _check_leaf(leaf)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        said = ascii(str(error))[1:-1]
-        raise LabelSetError(f"{what} is damaged ({said[:200]}); restore it from its origin.") from error
+        reason = ascii(str(error))[1:-1]
+        raise LabelSetError(f"{what} is damaged ({reason[:200]}); restore it from its origin.") from error
     return value
 
 
 def read_info(data: bytes) -> dict[str, Any]:
     """What the source said of one structure; NaN is allowed, as sources say it. Raises LabelSetError."""
     try:
-        found = json.loads(data.decode()) if data else {}
+        value = json.loads(data.decode()) if data else {}
     except (ValueError, RecursionError) as error:
         raise LabelSetError(f"A shard's info_text is no JSON ({error}); restore the shard from its origin.") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise LabelSetError("A shard's info_text holds what is no JSON object; restore the shard from its origin.")
-    return found
+    return value
 
 
 def _n_separators(data: bytes) -> int:
@@ -54,10 +54,10 @@ def _n_separators(data: bytes) -> int:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
         raise ValueError("a key is there twice")
-    return found
+    return content
 
 
 def _no_constant(name: str) -> Any:

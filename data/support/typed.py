@@ -79,7 +79,7 @@ def _sentence(message: str, value: Any, patterns: Mapping[str, str]) -> str:
         wanted = "another word"
     else:
         wanted = re.sub(r"^(`[^`]*`) (>=|<=) ", r"\1 of \2 ", wanted)
-        wanted = re.sub(r"^`[^`]*`", lambda found: _WORDS.get(found[0], found[0]), wanted)
+        wanted = re.sub(r"^`[^`]*`", lambda match: _WORDS.get(match[0], match[0]), wanted)
     if place is not None and place[1]:
         return f"a key of {inside} is wrong, {wanted} was wanted; restore it from its origin."
     return f"{inside} is {_at(value, path)}, {wanted} was wanted; restore it from its origin."

@@ -72,11 +72,11 @@ def test_what_is_matter_is_taken(kind: str) -> None:
 
 GRID = np.stack(np.meshgrid(*[np.arange(5)] * 3), axis=-1).reshape(-1, 3)
 BAD: dict[str, tuple[Structure, str]] = {
-    "a cell of 0.05 A": (structure([0, 0, 0], 0.05, True), "repeats every 0.05 A"),
-    "a wire of 0.05 A": (structure([0, 0, 0], np.diag([0.05, 9, 9]), [True, False, False]), "repeats every 0.05 A"),
+    "a cell of 0.05 A": (structure([0, 0, 0], 0.05, True), "image are 0.05 A apart"),
+    "a wire of 0.05 A": (structure([0, 0, 0], np.diag([0.05, 9, 9]), [True, False, False]), "image are 0.05 A apart"),
     "rows that nearly cancel": (
         structure([0, 0, 0], [[9, 0, 0], [-8.9, 0.1, 0], [0, 0, 9]], True),
-        "repeats every 0.141 A",
+        "image are 0.141 A apart",
     ),
     "many atoms in a small cell": (structure(GRID[:40] * 0.5, 2.5, True), "0.391 A^3 for each atom"),
     "atoms in one place": (structure(np.zeros((100, 3))), "100 of its atoms are in a box"),
