@@ -22,9 +22,9 @@ from ..format.shard import decode, packed_ids, select
 from ..format.shard_file import Arrays, open_shard, read_arrays
 from ..labelsets import agreement, provenance
 from ..labelsets.balance import id_sum, plus
-from ..labelsets.compose import group_keys
 from ..labelsets.facts import Facts, unlisted_of
 from ..labelsets.label_set import LabelSet, open_label_set
+from ..labelsets.split import group_keys
 from ..labelsets.writer import Block, finished, sweep, write
 from ..support.text import plain_text
 

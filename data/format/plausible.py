@@ -174,7 +174,9 @@ def _crowded_cell(n_atoms: Ints, cell: Floats, pbc: Bools) -> Problem | None:
         k = int(np.argmax(near))
         return int(rows[k]), f"an atom and its image are {distance[k]:.3g} A apart, less than {MIN_DISTANCE}"
     whole = pbc[rows].all(axis=1)
-    volume = np.where(whole, np.abs(np.linalg.det(lattice)) / n_atoms[rows], np.inf)
+    # Not by LAPACK, which would reserve 32 MB for it.
+    a, b, c = lattice[:, 0], lattice[:, 1], lattice[:, 2]
+    volume = np.where(whole, np.abs((np.cross(a, b) * c).sum(axis=1)) / n_atoms[rows], np.inf)
     if (small := volume < MIN_VOLUME).any():
         k = int(np.argmax(small))
         return int(rows[k]), f"its cell has {volume[k]:.3g} A^3 for each atom, less than {MIN_VOLUME}"

@@ -42,6 +42,7 @@ from ..support.text import published, published_json
 from ..support.typed import as_bytes, as_json
 from .balance import NONE, id_sum, plus, require_balance
 from .facts import Facts
+from .split import group_keys
 
 MAX_TEXT = 400  # characters of why a structure is in quarantine; quarantine/ has all of them
 MAX_REASON = 60
@@ -94,13 +95,6 @@ class Totals:
         self.ids = plus(self.ids, id_sum(arrays["id"]))
         with open_shard(path) as file:
             self.hessian_bytes += sum(file.stored_bytes(n) for n in file if n.startswith("hessian_"))
-
-
-def group_keys(groups: NDArray[np.bytes_]) -> NDArray[np.uint64]:
-    """64 bits of a hash for each group's name."""
-    names, inverse = np.unique(groups, return_inverse=True)
-    keys = [int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) for name in names.tolist()]
-    return np.array(keys, np.uint64)[inverse] if keys else np.zeros(0, np.uint64)
 
 
 def manifest_of(facts: Facts, shards: Sequence[ShardRow], totals: Totals) -> Manifest:

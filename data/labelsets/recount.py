@@ -18,7 +18,7 @@ from ..format.schema import ARRAYS, MAX_QUARANTINE_ROWS, SPLITS
 from ..format.shard import decode
 from ..format.shard_file import OpenShard
 from .balance import id_sum, require_balance
-from .compose import group_keys
+from .split import group_keys
 
 BLOCK = 256  # structures decoded at a time
 MAX_COORDINATE = 1e5  # A

@@ -90,6 +90,13 @@ def position(unit: str, seed: int) -> float:
     return int.from_bytes(digest) / 2**48
 
 
+def group_keys(groups: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+    """64 bits of a hash for each group's name."""
+    names, inverse = np.unique(groups, return_inverse=True)
+    keys = [int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) for name in names.tolist()]
+    return np.array(keys, np.uint64)[inverse] if keys else np.zeros(0, np.uint64)
+
+
 def group_key(group: str) -> bytes:
     """16 bytes by which a Splitter tells groups apart."""
     return hashlib.blake2b(group.encode(), digest_size=16).digest()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from ..errors import LabelSetError
 
 MAX_DEPTH = 32
+_SURROGATE = re.compile("[\ud800-\udfff]")  # searched for, not encoded: that would take a text's memory once more
 MAX_BYTES = 16 << 20
 MAX_WIDE_BYTES = (
     1 << 20
@@ -83,7 +85,8 @@ def _leaves(value: dict[str, Any]) -> Iterator[Any]:
 
 def _check_leaf(leaf: Any) -> None:
     if isinstance(leaf, str):
-        leaf.encode()  # half of a surrogate pair cannot be written anywhere
+        if not leaf.isascii() and _SURROGATE.search(leaf):  # half of a pair cannot be written anywhere
+            raise ValueError("a text holds half a character: surrogates are not allowed")
     elif isinstance(leaf, float) and leaf - leaf != 0:
         raise ValueError("a number is too large")
     elif isinstance(leaf, int) and abs(leaf) >= 1 << 63:
