@@ -41,10 +41,12 @@ def test_merge_subset_and_info(two: tuple[Path, Path], tmp_path: Path) -> None:
 def test_export_and_import(two: tuple[Path, Path], tmp_path: Path) -> None:
     done = run("export", two[0], "--to", "extxyz", "-o", tmp_path / "a.xyz", "--json")
     assert json.loads(done.stdout)["n_structures"] == 3
-    again = run("export", two[0], "--to", "extxyz", "-o", tmp_path / "a.xyz")
-    assert again.exit_code == 1
-    assert again.stderr.startswith("error: ")
-    assert "exists" in again.stderr
+    again = run("export", two[0], "--to", "extxyz", "-o", tmp_path / "a.xyz", "--json")
+    assert json.loads(again.stdout) == json.loads(done.stdout)  # it is this very export: nothing to do
+    other = run("export", two[1], "--to", "extxyz", "-o", tmp_path / "a.xyz")
+    assert other.exit_code == 1
+    assert other.stderr.startswith("error: ")
+    assert "exists" in other.stderr
     spring = 10 * np.array([[1.0, -1.0], [-1.0, 1.0]])
     hessian = np.kron(spring, np.diag([1.0, 0.0, 0.0]))
     positions = np.array([[[0, 0, 0], [1.1, 0, 0]], [[0, 0, 0], [1.2, 0, 0]], [[0, 0, 0], [1.3, 0, 0]]])
