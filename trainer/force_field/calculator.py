@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +24,9 @@ from hdistill.data.structure import Structure
 from ..inputs.batch import batch_of
 from .checkpoint import load_student
 from .domain import hook_readout, load_domain
+from .engines.bundle import require_whole_bundle
 from .engines.compiled import build_in_background, load_compiled, load_pt2
-from .engines.outputs import Arguments, Evaluate, outputs_of
+from .engines.outputs import Arguments, Outputs, outputs_of
 from .engines.pt2 import SUFFIX, CompiledStudent, OtherMachine, unpacked_student
 from .predict import is_direct, predict
 from .verlet import VerletLists
@@ -40,7 +40,7 @@ Compiled = bool | Literal["auto", "background"]
 class HDistillCalculator(Calculator):  # type: ignore[misc]
     """energy, free_energy (eV, reference energies included), forces (eV/A), and stress (eV/A^3, Voigt) of fully periodic atoms.
 
-    path: a run folder, a student file, or a .pt2 of `hdistill export` (whose machine code is then run). dtype None: as it was
+    path: a run folder, a student file, a bundle, or a .pt2 of `hdistill export` (whose machine code is then run). dtype None: as it was
     trained; geometry is float64 in any case. Charge and spin of the atoms are ignored: the students do not know them.
 
     compiled: "auto" takes the machine code that was built on this machine before, else torch's eager operations; True builds it
@@ -75,6 +75,7 @@ class HDistillCalculator(Calculator):  # type: ignore[misc]
         with ExitStack() as stack:
             is_pt2 = self.path.suffix == SUFFIX
             run = stack.enter_context(unpacked_student(self.path)) if is_pt2 else self.path
+            require_whole_bundle(run)
             code = self._load_pt2(dtype) if is_pt2 and compiled else None
             self.student = load_student(run, device, dtype if code is None else code.dtype)
             self.domain = load_domain(run)
@@ -117,8 +118,7 @@ class HDistillCalculator(Calculator):  # type: ignore[misc]
     ) -> None:
         super().calculate(atoms, properties, system_changes)
         structure = self._structure(self.atoms)
-        evaluate = self._evaluate()
-        outputs = evaluate(*self._arguments(structure))
+        outputs = self.evaluate(*self._arguments(structure))
         energy = float(outputs.energies.sum()) + self.student.card.references.of(structure.numbers)
         self.results = {"energy": energy, "free_energy": energy, "forces": outputs.forces.cpu().numpy()}
         if outputs.stress is not None and structure.pbc.all():
@@ -128,11 +128,22 @@ class HDistillCalculator(Calculator):  # type: ignore[misc]
             self._warn()
         self.n_calculations += 1
 
-    def _evaluate(self) -> Evaluate:
+    def evaluate(
+        self,
+        numbers: torch.Tensor,
+        edge_index: torch.Tensor,
+        vectors: torch.Tensor,
+        structure_index: torch.Tensor,
+        volume: torch.Tensor,
+    ) -> Outputs:
+        """The student alone, as machine code or eagerly; arguments as outputs.INPUTS, energies without reference energies."""
         if self._builder is not None and self._builder.poll() is not None:
             self._builder = None
             self._compiled = load_compiled(self.path, self.dtype, self.device)
-        return self._compiled or partial(outputs_of, self.student.model, self.readout_hook)
+        arguments = numbers, edge_index, vectors, structure_index, volume
+        if self._compiled is not None:
+            return self._compiled(*arguments)
+        return outputs_of(self.student.model, self.readout_hook, *arguments)
 
     def _arguments(self, structure: Structure) -> Arguments:
         edge_index, vectors = self.lists.of(structure)

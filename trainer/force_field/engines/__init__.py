@@ -4,4 +4,9 @@ outputs.py       what an engine asks of a student: energies of atoms, forces, st
 parity.py        made structures, and how far an export is from the eager float64 student
 pt2.py           a student as machine code (.pt2): build, check, load
 compiled.py      machine code of a run, kept in the user's cache folder
+batched.py       several structures in one call
+torchsim.py      a torch-sim model
+openmm.py        an OpenMM force
+bundle.py        a student to publish
+lammps.py        a LAMMPS pair style: builds lammps_plugin.cpp
 """

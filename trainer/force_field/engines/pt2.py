@@ -36,7 +36,7 @@ from hdistill.data.structure import Structure
 from ..checkpoint import STUDENT, TrainedStudent, load_student
 from ..domain import DOMAIN, hook_readout
 from ..predict import is_direct
-from .outputs import INPUTS, Arguments, Outputs, outputs_of
+from .outputs import INPUTS, Arguments, Outputs, arguments_of, outputs_of
 from .parity import Difference, NotExported, check_parity, made_structures
 
 SUFFIX = ".pt2"
@@ -197,12 +197,33 @@ def _build(trained: TrainedStudent, package: Path, device: str) -> list[str]:
     graph, arguments, names = _traced(trained, device)
     atoms, edges, structures = (torch.export.Dim(name) for name in ("atoms", "edges", "structures"))
     shapes = ({0: atoms}, {1: edges}, {0: edges}, {0: atoms}, {0: structures})
+    # For programs in C++, which have no Python to read the student's card with.
+    references = zip(trained.card.references.elements, trained.card.references.energies, strict=True)
+    metadata = {
+        "hdistill_cutoff": repr(trained.cutoff),
+        "hdistill_references": " ".join(f"{element} {energy!r}" for element, energy in references),
+        "hdistill_strictly_local": str(int(_is_strictly_local(trained, device))),
+        "hdistill_conservative": str(int(not is_direct(trained.model))),
+    }
+    options = {**OPTIONS, "aot_inductor.metadata": metadata}
     try:
         program = torch.export.export(graph, arguments, dynamic_shapes=shapes, strict=False)
-        torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=OPTIONS)
+        torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=options)
     except Exception as error:  # whatever torch's compilers may raise
         raise NotExported(f"torch could not compile this student ({_first_line(error)}).") from error
     return names
+
+
+def _is_strictly_local(trained: TrainedStudent, device: str) -> bool:
+    """Whether an atom's energy depends on its own edges alone, tried on dense matter: then atoms can be divided among processes."""
+    dense = made_structures(trained.card.references.elements)[2]
+    numbers, index, vectors, owner, volume = arguments_of([dense], trained.cutoff, device)
+    whole = outputs_of(trained.model, None, numbers, index, vectors, owner, volume)
+    centre = int(index[0].bincount().argmax())
+    own = index[0] == centre
+    alone = outputs_of(trained.model, None, numbers, index[:, own], vectors[own], owner, volume)
+    error = float((whole.energies[centre] - alone.energies[centre]).abs())
+    return error <= 1e-5 * (1 + float(whole.energies[centre].abs())) and not is_direct(trained.model)
 
 
 def _traced(trained: TrainedStudent, device: str) -> tuple[torch.fx.GraphModule, Arguments, list[str]]:
