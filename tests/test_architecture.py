@@ -199,9 +199,15 @@ def test_every_data_file_is_installed_and_nothing_else_is() -> None:
     """The package's folder is the repository's own, so that a pattern too many would install README and tests."""
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert setuptools["include-package-data"] is False
-    assert setuptools["package-data"] == {"*": ["py.typed"], "hdistill.pipelines": ["recipes/*.toml"]}
+    engines = "hdistill.trainer.force_field.engines"
+    assert setuptools["package-data"] == {
+        "*": ["py.typed"],
+        "hdistill.pipelines": ["recipes/*.toml"],
+        engines: ["*.cpp"],
+    }
+    sources = {ROOT / "trainer" / "force_field" / "engines" / "lammps_plugin.cpp"}
     for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*")):
-        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "py.typed":
+        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "py.typed" and path not in sources:
             assert path.parent == ROOT / "pipelines" / "recipes", f"{path} is not installed"
             assert path.suffix == ".toml", path
 
