@@ -41,7 +41,7 @@ BATCH = 32
 
 def perovskite(n_atoms: int) -> Atoms:
     """SrTiO3 of 5, 40, 320 or 2560 atoms, rattled by 0.02 A, at 300 K."""
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+    from ase.md.velocitydistribution import thermalize_momenta
 
     cell = crystal(
         ["Sr", "Ti", "O"], [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)], spacegroup=221, cellpar=[3.9] * 3 + [90] * 3
@@ -49,7 +49,7 @@ def perovskite(n_atoms: int) -> Atoms:
     repeat = round((n_atoms / 5) ** (1 / 3))
     atoms = cell.repeat(repeat)
     atoms.rattle(0.02, seed=0)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
+    thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(0))
     return atoms
 
 

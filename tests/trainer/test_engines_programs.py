@@ -24,6 +24,9 @@ from hdistill.trainer.force_field.engines.torchsim import torchsim_model
 from tests.trainer.structures import argon_samples
 
 
+pytestmark = pytest.mark.xdist_group("machine-code")  # one worker, one build
+
+
 @pytest.fixture(scope="module")
 def moment(argon: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = FitSettings(student="moment", steps=60, warmup=5, validate_every=30, hessian_weight=0)
@@ -195,6 +198,7 @@ def rows(output: str, columns: int) -> list[list[float]]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_lammps_says_what_ase_says_and_conserves_energy(lammps: LammpsExport, moment: Path, ranks: int) -> None:
     atoms = crystal(3)
@@ -218,6 +222,7 @@ def test_lammps_says_what_ase_says_and_conserves_energy(lammps: LammpsExport, mo
     assert abs(end[2] - start[2]) < 3 * abs(ase.atoms.get_total_energy() - before) + 1e-4
 
 
+@pytest.mark.long
 def test_the_input_that_is_written_runs(lammps: LammpsExport) -> None:
     write(lammps.folder / "start.data", crystal(3), format="lammps-data", masses=True, atom_style="atomic")
     done = lmp(lammps, lammps.input.read_text())
@@ -225,6 +230,7 @@ def test_the_input_that_is_written_runs(lammps: LammpsExport) -> None:
     assert lammps.command in lammps.input.read_text()
 
 
+@pytest.mark.long
 def test_lammps_refuses_what_cannot_be(lammps: LammpsExport, fitted: FitResult, compiled_cache: Path) -> None:
     from hdistill.trainer.force_field.engines.compiled import export_pt2
 

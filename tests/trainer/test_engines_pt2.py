@@ -31,6 +31,9 @@ from tests.pipelines.test_cli import result, run as typed
 from tests.trainer.structures import argon_samples, crystal, molecule, saved_student
 
 
+pytestmark = pytest.mark.xdist_group("machine-code")  # one worker, one build
+
+
 @pytest.fixture(scope="module")
 def pt2(fitted: FitResult, compiled_cache: Path) -> Path:
     """painn-small in float32, built once for the module; it is in the cache then, too."""
