@@ -23,7 +23,6 @@ from hdistill.trainer.force_field.engines.openmm import openmm_force
 from hdistill.trainer.force_field.engines.torchsim import torchsim_model
 from tests.trainer.structures import argon_samples
 
-
 pytestmark = pytest.mark.xdist_group("machine-code")  # one worker, one build
 
 

@@ -30,7 +30,6 @@ from hdistill.trainer.students.sizes import SIZES
 from tests.pipelines.test_cli import result, run as typed
 from tests.trainer.structures import argon_samples, crystal, molecule, saved_student
 
-
 pytestmark = pytest.mark.xdist_group("machine-code")  # one worker, one build
 
 
