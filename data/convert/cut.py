@@ -23,7 +23,7 @@ from ..labelsets.balance import NONE
 from ..labelsets.facts import Facts, facts_of
 from ..labelsets.label_set import LabelSet, open_label_set
 from ..labelsets.writer import Block, finished, sweep, write
-from ..sources.label_sets import bare_samples
+from ..sources.readers.label_sets import bare_samples
 from ..sources.select import order_key, select as matching
 from ..structure import Structure
 from .merge import codec_error

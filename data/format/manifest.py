@@ -106,7 +106,40 @@ class InputFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sha256: Sha256
 
 
-class Subset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StatedUnit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A unit that was converted from: of which quantity, its word, and who stated it."""
+
+    quantity: str
+    unit: str
+    stated_by: str
+
+
+class SourceSummary(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was read from the sources, before any selection. Counts are structures, by value where there are several.
+
+    n_atoms: smallest and largest. shortest_distance: A, of the n_looked_at structures whose distances were measured.
+    n_spin_guessed: those that state no spin and have the lowest that fits. keys: how many have each quantity, by the key it was
+    found under, "" for none. near_misses: keys that look like a label that was not found.
+    """
+
+    elements: tuple[str, ...]
+    n_atoms: tuple[Count, Count] | None
+    n_periodic: Count
+    n_partly_periodic: Count
+    shortest_distance: float | None
+    shortest_pair: str | None
+    n_looked_at: Count
+    charges: dict[str, Count]
+    spins: dict[str, Count]
+    n_spin_guessed: Count
+    units: tuple[StatedUnit, ...]
+    keys: dict[str, dict[str, Count]]
+    near_misses: dict[str, tuple[str, ...]]
+    skipped: dict[str, Count]
+    remarks: dict[str, Count]
+
+
+class Subset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where the structures came from. taken: how many have each reference label, by the key it was found under."""
 
     names: tuple[str, ...]
@@ -120,6 +153,7 @@ class Subset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     taken: dict[str, dict[str, Count]]
     license: str
     citation: tuple[str, ...]
+    report: SourceSummary | None = None  # of one reading; a set made of several has theirs in its parents
 
 
 class Counts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

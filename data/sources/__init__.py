@@ -1,16 +1,22 @@
-"""Structures in: every file that ASE reads, both SPICE layouts, label sets, a built-in subset; one lazy stream of Structure.
+"""Structures in: files of every kind, label sets, subsets that have names; one lazy stream of Structure.
 
 locate.py        what a --subset means
-ase_files.py     any file that ASE reads
-spice.py         SPICE, released and input layouts
-perovskites.py   a built-in subset
-label_sets.py    the structures of a label set
-from_atoms.py    one ASE Atoms to a Structure
+registry.py      every reader, found by its file; `hdistill subsets`
+reader.py        what a reader is
+files.py         what readers of files share
+record.py        one structure as a file has it
+make.py          a record to a Structure: THE place for units, charge, spin, group, labels
+units.py         words to factors; whose unit is whose
+charge_spin.py   charge and spin under every usual name, and the check that they fit
+labels.py        reference labels of a record
+comment.py       the comment line of extended XYZ
+hdf5.py          only what lies in the file itself
 smiles.py        elements and charge of a SMILES
 formula.py       formulas
-units.py         units, converted once
-report.py        what was taken, guessed and skipped
+geometry.py      shortest distances against covalent radii
+report.py        what was read, guessed and skipped
 select.py        --where, duplicates, samples
+readers/         one file a source
 """
 
 from __future__ import annotations
@@ -20,11 +26,22 @@ from pathlib import Path
 
 from ..errors import InputError, nearest
 from ..structure import Structure
-from . import ase_files, label_sets, perovskites, spice
-from .locate import Located, SubsetRow, catalogue, locate
+from .locate import locate
+from .reader import Located, SubsetRow
+from .registry import reader_of, row_of, subset_rows
 from .report import Keys, SourceReport
 
-__all__ = ["Keys", "Located", "SourceReport", "SubsetRow", "catalogue", "files", "locate", "read"]
+__all__ = [
+    "Keys",
+    "Located",
+    "SourceReport",
+    "SubsetRow",
+    "files",
+    "locate",
+    "read",
+    "row_of",
+    "subset_rows",
+]
 
 
 def files(subsets: str | Sequence[str], data: Path | None = None) -> list[Path]:
@@ -52,7 +69,9 @@ def read(
 def _read(located: Sequence[tuple[str, Located]], keys: Keys, report: SourceReport) -> Iterator[Structure]:
     for subset, one in located:
         before = report.n_read
-        yield from _read_one(one, keys, report)
+        for structure in _read_one(one, keys, report):
+            report.add(structure)
+            yield structure
         if report.n_read == before:
             raise InputError(_nothing_in(subset, report))
     for quantity in ("energy", "forces", "stress", "group"):
@@ -63,16 +82,12 @@ def _read(located: Sequence[tuple[str, Located]], keys: Keys, report: SourceRepo
 
 
 def _read_one(one: Located, keys: Keys, report: SourceReport) -> Iterator[Structure]:
-    if one.reader == "perovskites":
-        yield from perovskites.read(one.options, report)
-    for path in one.paths:
-        report.files.append(str(path))
-        if one.reader == "label set":
-            yield from label_sets.read(path.parent, report)
-        elif one.reader == "ase":
-            yield from ase_files.read(path, one.index, keys, report)
-        else:
-            yield from spice.read(path, one.name, keys, report)
+    for path in one.paths or (None,):
+        if path is not None:
+            report.files.append(str(path))
+        reader = one.reader or (None if path is None else reader_of(path))
+        assert reader is not None
+        yield from reader.read(path, one, keys, report)
 
 
 def _nothing_in(subset: str, report: SourceReport) -> str:

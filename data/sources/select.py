@@ -17,9 +17,9 @@ from typing import Any
 from ..errors import InputError, nearest
 from ..structure import Structure
 from ..support.digest_set import DigestSet
-from . import SourceReport
 from .formula import elements, hill_formula
-from .label_sets import stored_ids
+from .readers.label_sets import stored_ids
+from .report import SourceReport
 
 NAMES: dict[str, Callable[[Structure], Any]] = {
     "n_atoms": lambda s: s.n_atoms,

@@ -23,6 +23,7 @@ from hdistill.data.sources import Keys, SourceReport, select as selecting
 from hdistill.data.structure import Structure
 from hdistill.data.support.progress import Progress, progress
 from hdistill.data.support.publish import sha256_of
+from hdistill.data.support.typed import as_json
 
 from ..process.batching import default_edges
 from ..process.host import TeacherHost, TeacherWillNotStart
@@ -191,14 +192,14 @@ def _spool(
 
 
 def _source_facts(settings: LabelSettings, report: SourceReport) -> dict[str, Any]:
-    """What the manifest says of where the structures came from: counts, keys taken, licence and citation."""
-    named = {row.name: row for row in sources.catalogue()}
-    rows = [named.get(name) or named.get(name.partition(":")[0]) for name in settings.subset]
+    """What the manifest says of where the structures came from: counts, keys taken, what was read, licence and citation."""
+    rows = [sources.row_of(name) for name in settings.subset]
     return {
         "n_read": report.n_read,
         "n_duplicates": report.n_duplicates,
         "skipped": dict(report.skipped),
         "taken": {quantity: dict(counts) for quantity, counts in report.taken.items() if counts},
+        "report": as_json(report.summary()),
         "license": " + ".join(sorted({row.license if row else "unknown" for row in rows})),
         "citation": sorted({row.citation for row in rows if row and row.citation}),
     }

@@ -33,6 +33,6 @@ def students() -> Rows:
 
 def subsets() -> Rows:
     """The subsets that have a name, with their sources and licences."""
-    from hdistill.data.sources import catalogue
+    from hdistill.data.sources import subset_rows
 
-    return Rows([asdict(row) for row in catalogue()], tables.subset_table)
+    return Rows([asdict(row) for row in subset_rows()], tables.subset_table)

@@ -225,7 +225,7 @@ def test_what_cannot_be_imported_is_said(tmp_path: Path) -> None:
         (pickled, EV, "run code"),
         (tmp_path / "code.npz", EV, "without running code"),
         (tmp_path / "half.h5", EV, "must have atomic_numbers"),
-        (good, ImportSettings(units="parsec"), "no unit"),
+        (good, ImportSettings(units="parsec"), "not a known unit"),
         (good, ImportSettings(**{**vars(EV), "hessian": "none"}), "an import takes"),
         (good, ImportSettings(**{**vars(EV), "licence": "CC-BY-5"}), "no licence known"),
     ):

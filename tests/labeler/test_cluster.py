@@ -18,7 +18,8 @@ from distributed.client import ClosedClientError
 
 from hdistill.data.errors import InputError
 from hdistill.data.sources import Keys, SourceReport
-from hdistill.data.sources.from_atoms import structure_of
+from hdistill.data.sources.make import structure_of
+from hdistill.data.sources.record import record_of
 from hdistill.labeler.executors import admission, cluster_file, jobs
 from hdistill.labeler.executors.admission import ClusterFailure
 from hdistill.labeler.executors.cluster import _address_for_nodes
@@ -176,7 +177,7 @@ def test_the_teachers_of_one_task_of_a_job_array_share_its_gpus(
 
 def what_its_teacher_sees(host: HostSettings, told: Path) -> str:
     """Runs on a worker: start a teacher there, and ask it for labels, as for a chunk."""
-    structure = structure_of(clusters(1)[0], Keys(), SourceReport(), "one")
+    structure = structure_of(record_of(clusters(1)[0]), Keys(), SourceReport(), "one")
     with host.start() as teacher:
         teacher.label([structure], [None])
         return (told / f"{os.getpid()}-{teacher.pid}").read_text()

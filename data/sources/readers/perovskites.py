@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, nearest
-from ..structure import Structure
-from .report import SourceReport
+from ...errors import InputError, nearest
+from ...structure import Structure
+from ..reader import Located, Reader, SubsetRow
+from ..report import Keys, SourceReport
 
 # Lattice constants in A, as measured in the cubic phase (which for BaTiO3, CaTiO3, KNbO3 and CsPbBr3 lies above room
 # temperature), rounded to 0.01: most of them in the table of L. Q. Jiang et al., J. Phys. Chem. Solids 67, 1531 (2006).
@@ -52,15 +54,20 @@ def parse_options(text: str) -> frozenset[str]:
     return options
 
 
-def read(options: frozenset[str], report: SourceReport) -> Iterator[Structure]:
+def locate(name: str, data: Path | None) -> Located:
+    """The subset with the options of `perovskites:OPTIONS`. Raises InputError."""
+    return Located(READER, name="perovskites", options=parse_options(name))
+
+
+def read(path: Path | None, located: Located, keys: Keys, report: SourceReport) -> Iterator[Structure]:
     """The structures: by size, then series, then chemistry. info: chemistry, series, sigma (A)."""
+    options = located.options
     sizes = [size for size in SERIES if str(size) in options] or list(SERIES)
     for size in sizes:
         n_series, n_members = SERIES[size]
         for series in range(n_series):
             for species in LATTICE_CONSTANTS:
                 for member in range(n_members):
-                    report.n_read += 1
                     report.take("group", "chemistry" if "by-chemistry" in options else "chemistry/series")
                     yield _structure(species, size, series, member, "by-chemistry" in options)
 
@@ -98,3 +105,13 @@ def _strain(generator: np.random.Generator) -> NDArray[np.float64]:
 def _generator(*names: object) -> np.random.Generator:
     key = hashlib.blake2b(f"hdistill perovskites {names}".encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+
+
+WHAT = "strained, rattled cubic ABX3; options :5 :40 (atoms) and :by-chemistry (groups), joined with commas"
+READER = Reader(
+    name="perovskites",
+    what=WHAT,
+    read=read,
+    locate=locate,
+    rows=(SubsetRow("perovskites", WHAT, needs_data=False, n_structures=N_STRUCTURES, license="MIT"),),
+)

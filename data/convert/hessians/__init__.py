@@ -1,0 +1,12 @@
+"""Hessians in: one file a format, each with a READER that `hdistill labels import` finds by itself.
+
+contract.py      what a reader of Hessians is; which one takes a file
+layout.py        the orders in which Hessians are stored
+checks.py        symmetry, translations, distances: what must hold before a Hessian is stored
+arrays.py        named arrays of one structure or of a stack of them
+extxyz.py        extended XYZ
+hdf5.py          HDF5
+npz.py           numpy archives
+fchk.py          formatted checkpoints of Gaussian and Q-Chem
+unread.py        formats that are recognised and not read, with what to do
+"""

@@ -1,0 +1,61 @@
+"""What a reader of Hessians is, and what it hands on: one structure with its labels, in the file's own units."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ...sources.record import Record, Unusable
+
+
+@dataclass(frozen=True, eq=False)
+class HessianRecord:
+    """One structure of a file. record: geometry, charge and spin, energy and forces in its results, units that the file states.
+
+    hessian: 9 N^2 numbers in any layout of layout.py; None where the file has none. place: file@number.
+    """
+
+    place: str
+    record: Record
+    hessian: Any
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A structure that cannot be made, with its reason."""
+
+    place: str
+    why: Unusable
+
+
+@dataclass(frozen=True)
+class HessianReader:
+    """One format. recognises(path): the reader with the lowest `order` is asked first. read(path): raises InputError.
+
+    length_is_known: whether the format has a unit of length, where the file states none.
+    """
+
+    name: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path], Iterator[HessianRecord | Refused]]
+    length_is_known: bool = False
+    order: int = 50
+
+
+@cache
+def readers() -> tuple[HessianReader, ...]:
+    """All readers, in the order in which a file is shown to them."""
+    package = importlib.import_module(__package__)
+    modules = [importlib.import_module(f"{__package__}.{info.name}") for info in pkgutil.iter_modules(package.__path__)]
+    known = [module.READER for module in modules if hasattr(module, "READER")]
+    return tuple(sorted(known, key=lambda reader: (reader.order, reader.name)))
+
+
+def reader_of(path: Path) -> HessianReader:
+    """The first reader that recognises the file; the last one, extended XYZ, takes every file."""
+    return next(reader for reader in readers() if reader.recognises(path))

@@ -1,0 +1,43 @@
+"""Formats of Hessians that are recognised by name or first lines and not read: one sentence each, with what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NoReturn
+
+from ...errors import InputError
+from .contract import HessianReader
+
+PICKLES = (".lmdb", ".pt", ".pth", ".pkl", ".pickle")
+BY_NAME = (
+    (re.compile(r"\.hess$"), "an ORCA Hessian, which has neither energy nor forces"),
+    (re.compile(r"^FORCE_CONSTANTS|^force_constants\.hdf5$"), "force constants of phonopy, without energy and forces"),
+    (re.compile(r"^FORCE_SETS|phonopy.*\.ya?ml(\.xz)?$"), "displacements and forces of phonopy"),
+    (re.compile(r"^hessian$"), "a Hessian of xTB or Turbomole, without geometry, energy and forces"),
+    (re.compile(r"vasprun.*\.xml|^OUTCAR"), "an output of VASP"),
+    (re.compile(r"\.(out|log)$"), "the text output of a program"),
+)
+
+
+def read(path: Path) -> NoReturn:
+    """Raises InputError."""
+    what = _what(path)
+    if path.suffix.lower() in PICKLES:
+        raise InputError(
+            f"{path} holds pickled objects, which run code when they are opened; whoever trusts it writes it as extended XYZ or "
+            "HDF5 first (docs/label-sets.md has the lines for HORM)."
+        )
+    raise InputError(
+        f"{path} is {what}; import takes extended XYZ, HDF5, npz or .fchk with positions, energy, forces and Hessian of each "
+        "structure (docs/label-sets.md has the layouts)."
+    )
+
+
+def _what(path: Path) -> str | None:
+    return next((what for pattern, what in BY_NAME if pattern.search(path.name)), None)
+
+
+READER = HessianReader(
+    "not read", lambda path: path.suffix.lower() in PICKLES or _what(path) is not None, read, order=5
+)
