@@ -160,6 +160,9 @@ def _number(part: str) -> int | float | None:
 
 def _named(text: str) -> str | int:
     """What names a structure: text, or the whole number that is written just so."""
+    if text.startswith("_JSON"):
+        value = _json(text)
+        return value if isinstance(value, str) else text
     return int(text) if _INT.fullmatch(text) and str(int(text)) == text and len(text) < 19 else text
 
 

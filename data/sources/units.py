@@ -67,6 +67,7 @@ _NAMES = {  # what the keys of unit statements call an array, without "unit", "R
 }
 _CELLS = ("unit_cell", "unitcell")  # not the unit of a cell, but a cell
 _LAMMPS = {"metal": ("eV", "A"), "real": ("kcal/mol", "A"), "electron": ("hartree", "bohr")}  # energies and lengths
+_REMARK = re.compile(r"\s+\([^()]*\)$")  # 'eV/A^3 (ASE sign)'
 _MOLAR = re.compile(r"(kcal|kj)\s*(?:/\s*mol|mol\^?-1|\s+mol\^?-1)")
 _FACTOR = re.compile(r"(a0|a_0|a\.u\.|[a-z_]*[a-z](?:@mol)?)(?:\^?\(?([+-]?\d)\)?)?")
 
@@ -256,7 +257,7 @@ def _bare(text: str, where: str) -> dict[str, Unit]:
 
 def _parsed(text: str) -> tuple[float, tuple[int, int, int] | None, str | None, str | None]:
     """Factor, powers of energy, length and time (None: atomic units), words for energy and length. Raises KeyError."""
-    plain = text.strip().lower().replace("\u00e5", "a").replace("\u212b", "a").replace("**", "^")
+    plain = _REMARK.sub("", text.strip()).lower().replace("\u00e5", "a").replace("\u212b", "a").replace("**", "^")
     for sign in "\u00b2\u00b3":
         plain = plain.replace(sign, "^2" if sign == "\u00b2" else "^3")
     plain = re.sub(r"[\u00b7*\u22c5]", " ", plain.replace(" per ", "/"))

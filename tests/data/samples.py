@@ -25,13 +25,14 @@ def random_samples(hessian: str = "probes:4", sizes: Sequence[int] = (3, 1, 7, 5
     samples = []
     for number, n in enumerate(sizes):
         periodic = number % 2 == 0
+        numbers, charge = rng.integers(1, 9, n).astype(np.uint8), number - 1
         structure = Structure(
-            numbers=rng.integers(1, 9, n).astype(np.uint8),
+            numbers=numbers,
             positions=rng.normal(size=(n, 3)) * 3,
             cell=np.eye(3) * 9.0 if periodic else np.zeros((3, 3)),
             pbc=np.full(3, periodic),
-            charge=number - 1,
-            spin=1 + number % 2,
+            charge=charge,
+            spin=1 + (int(numbers.sum()) - charge) % 2,
             group=f"molécule-{number}",
             info={"number": number, "text": "è"},
             ref_energy=-float(n) if number % 3 else None,
