@@ -14,9 +14,9 @@ from ..format.manifest import (
     Subset,
     TeacherRecord,
 )
+from ..labelsets.facts import Facts
 from ..labelsets.provenance import digest_of
 from ..labelsets.split import Unit
-from ..labelsets.writer import Facts
 from ..probes import HessianSpec
 from ..publication import licences
 from ..support.publish import sha256_of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..structure import Structure
@@ -10,11 +12,12 @@ from .formula import symbols
 CUTOFF = 4.0  # A
 MAX_ATOMS, MAX_PAIRS = 2000, 1e6  # of a structure that is looked at
 MAX_EXTENT = 1e4  # A
+FEW = 64  # atoms of which all pairs are measured at once
 NOBLE = (2, 10, 18, 36, 54, 86)  # never bonded, so never a bond's length apart
-EVERY, FIRST = (
-    61,
-    128,
-)  # the first structures are looked at, then one of every so many: a pass over them all would cost a fifth more
+FIRST, EVERY = (
+    64,
+    127,
+)  # the first structures are looked at, then one of every so many: all of them would cost a fifth more
 
 
 def is_looked_at(number: int) -> bool:
@@ -27,24 +30,36 @@ def nearest_pair(structure: Structure) -> tuple[float, float, str] | None:
 
     None where no two atoms are within CUTOFF, and for what cannot be measured (no volume, not finite, too large).
     """
-    import vesin
     from ase.data import covalent_radii
-    from ase.geometry import complete_cell
 
     if not _can_be_measured(structure):
         return None
-    try:
-        cell = complete_cell(structure.cell) if structure.pbc.any() else np.zeros((3, 3))
-    except np.linalg.LinAlgError:
-        return None
-    neighbors = vesin.NeighborList(cutoff=CUTOFF, full_list=False)
-    i, j, d = neighbors.compute(structure.positions, cell, structure.pbc, quantities="ijd")
+    i, j, d = _open_pairs(structure) if not structure.pbc.any() and structure.n_atoms <= FEW else _pairs(structure)
     if len(d) == 0:
         return None
     ratios = d / (covalent_radii[structure.numbers[i]] + covalent_radii[structure.numbers[j]])
     k = int(ratios.argmin())
     pair = sorted((symbols()[structure.numbers[i[k]]], symbols()[structure.numbers[j[k]]]))
     return float(d[k]), float(ratios[k]), "-".join(pair)
+
+
+def _open_pairs(structure: Structure) -> tuple[Any, Any, Any]:
+    """Atoms i < j and distances d of all pairs within CUTOFF, without a cell."""
+    i, j = np.triu_indices(structure.n_atoms, 1)
+    d = np.linalg.norm(structure.positions[i] - structure.positions[j], axis=1)
+    near = d < CUTOFF
+    return i[near], j[near], d[near]
+
+
+def _pairs(structure: Structure) -> tuple[Any, Any, Any]:
+    """The same with periodic images. ASE's, as vesin imports torch, and nothing has been checked yet that is worth waiting for."""
+    from ase.neighborlist import primitive_neighbor_list
+
+    try:
+        i, j, d = primitive_neighbor_list("ijd", structure.pbc, structure.cell, structure.positions, CUTOFF)
+    except (np.linalg.LinAlgError, ValueError):  # a cell that cannot be completed
+        i = j = d = np.zeros(0, int)
+    return i, j, d
 
 
 def is_noble(pair: str) -> bool:
