@@ -127,15 +127,15 @@ def label_share(
     with _teachers(settings, run) as teachers:
         plan = prepare(settings, out, data, teachers.first, say, run.progress)
         executor = Share(teachers, *share)
-        n_own = len(executor.mine(range(plan.n_chunks)))
+        n_own = len(executor.own(range(plan.n_chunks)))
         if (out / MANIFEST).exists():
             say(f"{out.name}/ is complete already; nothing to do.")
             return ShareResult(out, name, 0, n_own, 0, 0, time.monotonic() - started)
-        if executor.mine(missing(plan, out)):
+        if executor.own(missing(plan, out)):
             require_same_labels(plan, out, teachers.first, say)
             n_labelled = run_plan(plan, out, executor, run.progress)
     left = missing(plan, out)
-    n_left = len(executor.mine(left))
+    n_left = len(executor.own(left))
     return ShareResult(out, name, n_labelled, n_own, n_left, len(left) - n_left, time.monotonic() - started)
 
 
@@ -144,14 +144,14 @@ def run_plan(plan: Plan, folder: Path, executor: Executor, show: bool = True) ->
 
     show: with a progress bar. Raises what the executor raises; what is published is kept.
     """
-    todo = executor.mine(missing(plan, folder))
+    todo = executor.own(missing(plan, folder))
     if not todo:
         return 0
 
     def size(chunk: int) -> int:
         return plan.chunk_starts[chunk + 1] - plan.chunk_starts[chunk]
 
-    total = sum(map(size, executor.mine(range(plan.n_chunks))))
+    total = sum(map(size, executor.own(range(plan.n_chunks))))
     labelled = products = 0
     began = time.monotonic()
     with progress(total, "structures", "labelling", show, total - sum(map(size, todo))) as bar:

@@ -45,7 +45,7 @@ class ClusterFailure(HDistillError):
 class Admission:
     """The workers of a cluster that may be given work, asked for as often as one likes.
 
-    mine: the cluster is of this run alone, so a refused worker is sent away; elsewhere it may serve others. queued: workers
+    exclusive: the cluster is of this run alone, so a refused worker is sent away; elsewhere it may serve others. queued: workers
     may come late, out of a batch system's queue, and are waited for. Raises ClusterFailure.
     """
 
@@ -54,14 +54,14 @@ class Admission:
         client: Client,
         task: WorkerTask,
         say: Callable[[str], None],
-        mine: bool = False,
+        exclusive: bool = False,
         queued: bool = False,
     ) -> None:
         self.client = client
         self.scheduler = client.scheduler  # the client forgets it when it gives up
         self.task = task
         self.say = say
-        self.mine = mine
+        self.exclusive = exclusive
         self.queued = queued
         self.present: dict[str, str] = {}  # address to name, of all workers of the scheduler
         self.admitted: set[str] = set()
@@ -103,7 +103,7 @@ class Admission:
         self.say(f"Worker {address} is refused: {problem}.")
         if not self.admitted:
             self._all_bad.append(problem)
-        if self.mine:
+        if self.exclusive:
             retire = self.scheduler.retire_workers(workers=[address], close_workers=True, remove=True)
             asyncio.run_coroutine_threadsafe(retire, self.client.loop.asyncio_loop)
 

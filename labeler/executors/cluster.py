@@ -61,7 +61,7 @@ class Cluster:
 
     def let_go(self, function: Callable[[], None]) -> None:
         """At the end, run this on workers that live on after this run, if they can be reached."""
-        if not self.admission.mine and self.admission.admitted:
+        if not self.admission.exclusive and self.admission.admitted:
             with suppress(Exception):  # a courtesy: the next run on these workers does it otherwise
                 ask = self.client._run
                 self.client.sync(ask, function, workers=sorted(self.admission.admitted), callback_timeout=CLOSE_S)
@@ -87,7 +87,7 @@ def connect(
         address = stack.enter_context(_scheduler(jobs.interface, security))
         submitted = stack.enter_context(Jobs(jobs, address, logs, say, options))
         client = stack.enter_context(_client(address, security))
-        yield Cluster(client, Admission(client, task, say, mine=True, queued=True), submitted)
+        yield Cluster(client, Admission(client, task, say, exclusive=True, queued=True), submitted)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ..work.chunk import Receipt
 
 
 class Executor(Protocol):
-    def mine(self, chunks: Sequence[int]) -> list[int]:
+    def own(self, chunks: Sequence[int]) -> list[int]:
         """Those of some chunks of a plan that this executor is to do."""
         ...
 

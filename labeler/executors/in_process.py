@@ -26,6 +26,9 @@ WAITING = 2  # chunks given to Dask beyond those that its threads are at work on
 QUIET_DASK: dict[str, Any] = {
     "distributed.worker.profile.enabled": False,  # a thread that samples the others a hundred times a second
     "distributed.scheduler.worker-ttl": None,  # a laptop that slept has not lost its worker
+    "distributed.admin.tick.interval": "1s",  # else each of them looks at its own delay fifty times a second
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
@@ -42,7 +45,7 @@ class InProcess:
 
     pool: TeacherPool
 
-    def mine(self, chunks: Sequence[int]) -> list[int]:
+    def own(self, chunks: Sequence[int]) -> list[int]:
         return list(chunks)
 
     def receipts(self, chunks: Sequence[int], folder: Path) -> Iterator[Receipt]:

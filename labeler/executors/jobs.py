@@ -190,8 +190,8 @@ class Jobs:
             try:
                 run_async(job.start())
             except (RuntimeError, ValueError, OSError) as error:
-                said = " ".join(str(error).partition("stderr:")[2].split()) or str(error)
-                raise InputError(f"{SYSTEMS[self.settings.kind][1]} refused the job: {said}") from error
+                reason = " ".join(str(error).partition("stderr:")[2].split()) or str(error)
+                raise InputError(f"{SYSTEMS[self.settings.kind][1]} refused the job: {reason}") from error
             self._started += 1
             self._jobs[name] = job
         ids = ", ".join(job.job_id for job in list(self._jobs.values())[-n:])

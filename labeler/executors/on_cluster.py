@@ -39,7 +39,7 @@ class OnCluster:
     scheduler: str | None = None
     jobs: JobSettings | None = None
 
-    def mine(self, chunks: Sequence[int]) -> list[int]:
+    def own(self, chunks: Sequence[int]) -> list[int]:
         return list(chunks)
 
     def receipts(self, chunks: Sequence[int], folder: Path) -> Iterator[Receipt]:

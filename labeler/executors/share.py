@@ -21,7 +21,7 @@ class Share:
     k: int
     n: int
 
-    def mine(self, chunks: Sequence[int]) -> list[int]:
+    def own(self, chunks: Sequence[int]) -> list[int]:
         """The chunks of this share, by their number: the same ones however many are missing still."""
         return [chunk for chunk in chunks if chunk % self.n == self.k - 1]
 

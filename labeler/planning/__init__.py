@@ -6,6 +6,7 @@ prepare.py       settings to a plan
 resume.py        whether the teacher is the one that began a plan
 turn.py          who makes the plan, where many labelers start at once
 spool.py         the selected structures on disk
+spool_sort.py    in the order of the plan, however they come
 preflight.py     analytic products against differences, before a run
 batch_size.py    how many pairs a batch may have, measured
 checks.py        of structures before labelling, of labels after

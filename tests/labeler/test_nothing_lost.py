@@ -180,7 +180,7 @@ def dask_cluster(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     )
     try:
         end = time.monotonic() + PATIENCE_S
-        while not file.exists():
+        while not (file.exists() and file.stat().st_size):
             assert time.monotonic() < end
             time.sleep(0.05)
         yield str(file), scheduler

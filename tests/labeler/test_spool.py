@@ -21,7 +21,7 @@ from hdistill.data import sources
 from hdistill.data.labelsets import split
 from hdistill.data.sources import select as subset
 from hdistill.data.structure import Structure
-from hdistill.labeler.planning import spool as spools
+from hdistill.labeler.planning import spool as spools, spool_sort
 
 FRACTIONS = (0.6, 0.2, 0.2)
 
@@ -51,7 +51,7 @@ def test_the_order_of_the_input_changes_no_byte(
 ) -> None:
     written, edges = spools.write(MANY, tmp_path / "as they are", 3, FRACTIONS, limit)
     shuffled = random.Random(0).sample(MANY, len(MANY))
-    monkeypatch.setattr(spools, "BLOCK", 500)  # nearly every structure goes through the file
+    monkeypatch.setattr(spool_sort, "BLOCK", 500)  # nearly every structure goes through the file
     for name, structures in (("backwards", MANY[::-1]), ("shuffled", shuffled)):
         again, same_edges = spools.write(structures, tmp_path / name, 3, FRACTIONS, limit)
         assert again == written
@@ -88,7 +88,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 
 def test_where_two_hashes_are_equal_the_id_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spools, "order_key", lambda seed, structure_id: int(structure_id[:1], 16) << 60)
+    monkeypatch.setattr(spool_sort, "order_key", lambda seed, structure_id: int(structure_id[:1], 16) << 60)
     spools.write(MANY, tmp_path / "a", 0, FRACTIONS, limit=300)
     again, _ = spools.write(MANY[::-1], tmp_path / "b", 0, FRACTIONS, limit=300)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -109,7 +109,7 @@ def test_one_group_is_split_by_structure(tmp_path: Path) -> None:
 
 def test_memory_hardly_grows_with_the_structures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tens of bytes for each, besides its id in subset.unique; a record has five hundred, and a Structure in memory thousands."""
-    monkeypatch.setattr(spools, "BLOCK", 4 << 10)
+    monkeypatch.setattr(spool_sort, "BLOCK", 4 << 10)
 
     def peak(n: int) -> int:
         tracemalloc.start()
@@ -159,10 +159,10 @@ def test_two_labelers_with_different_wishes_leave_one_another_alone(tmp_path: Pa
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hdistill.labeler.planning import spool as spools
+from hdistill.labeler.planning import spool as spools, spool_sort
 from tests.labeler.test_spool import FRACTIONS, MANY
 
-spools.BLOCK = 500
+spool_sort.BLOCK = 500
 
 def until(n):
     for structure in MANY[:n]:
