@@ -12,7 +12,7 @@ from .formula import symbols
 CUTOFF = 4.0  # A
 MAX_ATOMS, MAX_PAIRS = 2000, 1e6  # of a structure that is looked at
 MAX_EXTENT = 1e4  # A
-FEW = 64  # atoms of which all pairs are measured at once
+FEW = 128  # atoms of which all pairs are measured at once
 NOBLE = (2, 10, 18, 36, 54, 86)  # never bonded, so never a bond's length apart
 FIRST, EVERY = (
     64,

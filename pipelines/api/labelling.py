@@ -180,13 +180,16 @@ def run_settings(
 
 
 def _labelled(done: LabelResult) -> Labelled:
-    counts = done.manifest.counts
+    from hdistill.data.support.typed import as_json
+
+    counts, report = done.manifest.counts, done.manifest.subset.report
     return result_of(
         Labelled,
         {
             "path": done.path,
             "seconds": done.seconds,
             "n_labelled_now": done.n_labelled_now,
+            "source": None if report is None else as_json(report),
             **{name: getattr(counts, name) for name in ("n_structures", "n_atoms", "n_groups", "n_quarantined")},
         },
     )

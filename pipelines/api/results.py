@@ -51,7 +51,10 @@ def result_of(kind: type[R], values: Mapping[str, Any]) -> R:
 
 @dataclass(frozen=True, repr=False)
 class Labelled(Result):
-    """What `label` made: the label set in `path` and its counts; seconds and n_labelled_now are of this call alone."""
+    """What `label` made: the label set in `path` and its counts; seconds and n_labelled_now are of this call alone.
+
+    source: what was read, a SourceSummary of data/format/manifest.py; None for a set that was put together from several readings.
+    """
 
     path: Path
     seconds: float
@@ -60,6 +63,7 @@ class Labelled(Result):
     n_groups: int
     n_quarantined: int
     n_labelled_now: int
+    source: dict[str, Any] | None = None
 
     def text(self) -> str:
         return tables.label_summary(self.as_json())

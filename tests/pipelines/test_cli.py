@@ -38,7 +38,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def labels(source: Path) -> Path:
     out = source.parent / "labels"
     words = ("--teacher", "lennard-jones", "--subset", source, "--splits", "0.6,0.2,0.2", "--workers", 1)
-    assert result("label", *words, "-o", out)["n_structures"] == 60
+    done = result("label", *words, "-o", out)
+    assert done["n_structures"] == 60
+    assert (done["source"]["elements"], done["source"]["spins"], done["source"]["n_periodic"]) == (["Ar"], {"1": 60}, 0)
     return out
 
 
