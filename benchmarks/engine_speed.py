@@ -1,11 +1,12 @@
 """How fast students are where people simulate: ms for each step, neighbour list included, interleaved in one process.
 
-    python benchmarks/engine_speed.py --students moment painn-small --sizes 40 320 --teacher 7net-0 -o speed.json
+    python benchmarks/engine_speed.py --students moment painn-small --sizes 40 320 -o speed.json
 
 For each student and number of atoms (SrTiO3, rattled; weights are random, which costs the same): a call of the eager and of the
 compiled calculator at moved positions, a step of NVE in ASE, OpenMM and torch-sim, and 32 structures at once in torch-sim, where these are
 installed. Ratios are to the first row of the same round, medians over rounds: the machine may be busy. A teacher, if given, runs
-through TeacherCalculator in a process of its own. LAMMPS prints its own timings: `hdistill export --to lammps`.
+through TeacherCalculator in a process of its own, whose CPU time is not seen here: --clock wall. LAMMPS prints its
+own timings: `hdistill export --to lammps`.
 """
 
 from __future__ import annotations
@@ -147,21 +148,21 @@ def rows_for(run: Path, atoms: Atoms, teacher: Any) -> dict[str, tuple[Callable[
 
 
 def interleaved(
-    rows: dict[str, tuple[Callable[[int], None], int]], seconds: float, rounds: int
+    rows: dict[str, tuple[Callable[[int], None], int]], seconds: float, rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """ms of wall time for each step and structure, one list of rounds a row; in each round every row has its turn."""
+    """ms for each step and structure, one list of rounds a row; in each round every row has its turn."""
     counts = {}
     for name, (run, _) in rows.items():
         run(1)
-        began = time.perf_counter()
+        began = clock()
         run(2)
-        counts[name] = max(1, int(seconds / max((time.perf_counter() - began) / 2, 1e-6)))
+        counts[name] = max(1, int(seconds / max((clock() - began) / 2, 1e-6)))
     times: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(rounds):
         for name, (run, structures) in rows.items():
-            began = time.perf_counter()
+            began = clock()
             run(counts[name])
-            times[name].append(1e3 * (time.perf_counter() - began) / counts[name] / structures)
+            times[name].append(1e3 * (clock() - began) / counts[name] / structures)
     return times
 
 
@@ -170,11 +171,17 @@ def main() -> None:
     parser.add_argument("--students", nargs="+", default=["moment", "painn-small"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[40, 320], help="5, 40, 320, 2560 atoms")
     parser.add_argument("--teacher", help="a name of `hdistill teachers`, for one row more")
+    parser.add_argument(
+        "--clock", choices=["cpu", "wall"], default="cpu", help="CPU time of this process, where others are busy, too"
+    )
     parser.add_argument("--seconds", type=float, default=0.5, help="for each row and round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("-o", "--out", type=Path)
     options = parser.parse_args()
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
     teacher = None
+    if options.teacher and options.clock == "cpu":
+        parser.error("A teacher works in another process; give --clock wall, on an idle machine.")
     if options.teacher:
         from hdistill.labeler.teacher_calculator import TeacherCalculator
 
@@ -185,7 +192,7 @@ def main() -> None:
             run = student_run(Path(folder), name)
             for n_atoms in options.sizes:
                 atoms = perovskite(n_atoms)
-                times = interleaved(rows_for(run, atoms, teacher), options.seconds, options.rounds)
+                times = interleaved(rows_for(run, atoms, teacher), options.seconds, options.rounds, clock)
                 first = next(iter(times))
                 for row, values in times.items():
                     ratio = statistics.median(a / b for a, b in zip(times[first], values, strict=True))
