@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import complete_cell
 
 from hdistill.data.errors import TeacherError, nearest
 from hdistill.data.hessian import products_by_differences
@@ -124,7 +125,8 @@ class AnyCalculator:
 
     def _atoms(self, structure: Structure, positions: np.ndarray) -> Atoms:
         """New ones for every question: a calculator may change those that it is given."""
-        atoms = Atoms(structure.numbers, positions, cell=structure.cell, pbc=structure.pbc)
+        cell = complete_cell(structure.cell) if structure.pbc.any() else structure.cell
+        atoms = Atoms(structure.numbers, positions, cell=cell, pbc=structure.pbc)
         atoms.info.update(charge=structure.charge, spin=structure.spin)
         atoms.calc = self.calculator
         return atoms

@@ -13,7 +13,6 @@ from pathlib import Path
 import chgnet
 import numpy as np
 import torch
-from ase.geometry import complete_cell
 from chgnet.model.model import BatchedGraph, CHGNet
 from pymatgen.core import Lattice, Structure as PymatgenStructure
 
@@ -21,7 +20,19 @@ from hdistill.data.errors import TeacherError
 from hdistill.data.structure import Directions, Labels, Structure
 
 from .about import describe
-from .contract import Evaluation, TeacherRequest, check_elements, check_no_task, check_signals, label_by_autograd
+from .contract import (
+    Evaluation,
+    TeacherRequest,
+    check_elements,
+    check_no_task,
+    check_signals,
+    forces_and_stress,
+    label_by_autograd,
+    products_are_wanted,
+    strained,
+    zero_strain,
+)
+from .geometry import in_standard_cell
 
 # The embedding has 94 rows, but these elements were not in the training data: their rows still have their random initial
 # values (equal in both checkpoints), and r2scan has no reference energy for them.
@@ -55,38 +66,37 @@ class CHGNetTeacher:
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
         check_elements(structures, self.info.elements, self.info.name)
-        return label_by_autograd(self.evaluate(structures), structures, directions)
+        evaluation = self.evaluate(structures, products_are_wanted(directions))
+        return label_by_autograd(evaluation, structures, directions)
 
-    def evaluate(self, structures: Sequence[Structure]) -> Evaluation:
+    def evaluate(self, structures: Sequence[Structure], products: bool) -> Evaluation:
         def tensor(array: Array, dtype: torch.dtype = torch.float64) -> torch.Tensor:
             return torch.as_tensor(array, dtype=dtype, device=self.device)
 
-        bonds = self._bonds(structures)
+        standard = [in_standard_cell(s, float(self.model.graph_converter.atom_graph_cutoff)) for s in structures]
+        bonds = self._bonds(standard, [s.id for s in structures])
         sizes = np.array([s.n_atoms for s in structures])
         owner = tensor(np.repeat(np.arange(len(structures)), sizes), torch.long)
         i, j = tensor(bonds["i"], torch.long), tensor(bonds["j"], torch.long)
         # Geometry in float64 whatever the model's dtype: differences of float32 coordinates lose digits far from the origin.
-        positions = tensor(np.concatenate([s.positions for s in structures])).requires_grad_()
-        strain = torch.zeros(len(structures), 3, 3, dtype=torch.float64, device=self.device, requires_grad=True)
-        vector = positions[i] - positions[j] - tensor(bonds["shift"])
-        vector = vector + torch.einsum("ea,eab->eb", vector, strain[owner[i]])
+        positions = tensor(np.concatenate([s.positions for s in standard])).requires_grad_()
+        strain = zero_strain(structures, self.device)
+        vector = strained(positions[i] - positions[j] - tensor(bonds["shift"]), strain, owner[i])
         numbers = tensor(np.concatenate([s.numbers for s in structures]), torch.long)
         self.features.clear()
-        found = self.model._compute(
+        out = self.model._compute(
             self._graph(vector, bonds, numbers, owner), return_site_energies=self.request.atom_energies
         )
         reference = self.model.composition_model.fc.weight.view(-1).double()[numbers - 1]  # of each atom
         total = torch.zeros(len(structures), dtype=torch.float64, device=self.device).index_add(0, owner, reference)
-        energy = found["e"] * tensor(sizes) + total
-        gradient, virial = torch.autograd.grad(energy.sum(), (positions, strain), create_graph=True)
-        volume = tensor(np.array([abs(np.linalg.det(s.cell)) or 1.0 for s in structures]))
-        stress = 0.5 * (virial + virial.transpose(1, 2)) / volume[:, None, None]
+        energy = out["e"] * tensor(sizes) + total
+        forces, stress = forces_and_stress(energy, positions, strain, structures, self.dtype, products)
         return Evaluation(
             energy,
-            -gradient.to(self.dtype),
+            forces,
             positions,
-            stress.to(self.dtype),
-            torch.cat(found["site_energies"]).double() + reference if self.request.atom_energies else None,
+            stress,
+            torch.cat(out["site_energies"]).double() + reference if self.request.atom_energies else None,
             self.features[0] if self.request.node_features else None,
         )
 
@@ -123,17 +133,16 @@ class CHGNetTeacher:
             volumes=[],
         )
 
-    def _bonds(self, structures: Sequence[Structure]) -> dict[str, Array]:
+    def _bonds(self, structures: Sequence[Structure], ids: Sequence[str]) -> dict[str, Array]:
         """Who is bonded to whom, in indices of the whole batch. E directed bonds, U undirected bonds, N angles.
 
         i, j (E,) centre and neighbour; shift (E,3) A of the neighbour's image; undirected (E,) the undirected bond of each;
         undirected_bond (U,) one directed bond of each; angles (N,5) centre, then undirected and directed bond of either arm.
         """
-        found: dict[str, list[Array]] = {k: [] for k in ("i", "j", "shift", "undirected", "undirected_bond", "angles")}
+        parts: dict[str, list[Array]] = {k: [] for k in ("i", "j", "shift", "undirected", "undirected_bond", "angles")}
         n_atoms = n_directed = n_undirected = 0
-        for structure in structures:
-            cell = complete_cell(structure.cell)
-            lattice = Lattice(cell, pbc=tuple(bool(p) for p in structure.pbc))
+        for structure, name in zip(structures, ids, strict=True):
+            lattice = Lattice(structure.cell, pbc=tuple(bool(p) for p in structure.pbc))
             numbers = structure.numbers.tolist()
             graph = self.model.graph_converter(
                 PymatgenStructure(lattice, numbers, structure.positions, coords_are_cartesian=True)
@@ -141,20 +150,20 @@ class CHGNetTeacher:
             pairs = graph.atom_graph.numpy().reshape(-1, 2)
             if len(np.unique(pairs[:, 0])) < structure.n_atoms:
                 raise TeacherError(
-                    f"Structure {structure.id} has an atom without a neighbour within {graph.atom_graph_cutoff} A, "
+                    f"Structure {name} has an atom without a neighbour within {graph.atom_graph_cutoff} A, "
                     f"where {self.info.name} is not defined; leave it out."
                 )
             angles = graph.bond_graph.numpy().reshape(-1, 5)
-            found["i"].append(pairs[:, 0] + n_atoms)
-            found["j"].append(pairs[:, 1] + n_atoms)
-            found["shift"].append(graph.neighbor_image.numpy().astype(np.float64) @ cell)
-            found["undirected"].append(graph.directed2undirected.numpy() + n_undirected)
-            found["undirected_bond"].append(graph.undirected2directed.numpy() + n_directed)
-            found["angles"].append(angles + np.array([n_atoms, n_undirected, n_directed, n_undirected, n_directed]))
+            parts["i"].append(pairs[:, 0] + n_atoms)
+            parts["j"].append(pairs[:, 1] + n_atoms)
+            parts["shift"].append(graph.neighbor_image.numpy().astype(np.float64) @ structure.cell)
+            parts["undirected"].append(graph.directed2undirected.numpy() + n_undirected)
+            parts["undirected_bond"].append(graph.undirected2directed.numpy() + n_directed)
+            parts["angles"].append(angles + np.array([n_atoms, n_undirected, n_directed, n_undirected, n_directed]))
             n_atoms += structure.n_atoms
             n_directed += len(pairs)
             n_undirected += len(graph.undirected2directed)
-        return {name: np.concatenate(arrays) for name, arrays in found.items()}
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
 load = CHGNetTeacher

@@ -1,7 +1,8 @@
 """What every teacher adapter is: `load(request)` returns a Teacher; a Teacher turns structures into labels.
 
-An adapter of a torch model writes one thing, `evaluate`: energies and forces of a batch with the graph of the forces kept.
-`label_by_autograd` makes labels of it, by the same vector-Jacobian products for every model.
+An adapter of a torch model writes one thing, `evaluate(structures, products)`: energies and forces of a batch, with the graph of
+the forces kept where products are wanted, as it costs time and memory. `label_by_autograd` makes labels of it, by the same
+vector-Jacobian products for every model.
 This file and the adapters may use only what a teacher's own environment has: numpy, torch and ase (no h5py, dask, click).
 """
 
@@ -83,7 +84,7 @@ class Teacher(Protocol):
 class Evaluation:
     """A batch of structures after one force evaluation; A atoms, flat, in the order of the structures.
 
-    energy (B,) eV; forces (A,3) eV/A, connected by a graph to positions (A,3), a leaf that requires grad;
+    energy (B,) eV; forces (A,3) eV/A, where products are wanted connected by a graph to positions (A,3), a leaf that requires grad;
     stress (B,3,3) eV/A^3 in ASE's sign, or None; only the rows of structures periodic in all directions are read;
     atom_energies (A,) eV and node_features (A,D) where they were asked for.
     """
@@ -94,6 +95,53 @@ class Evaluation:
     stress: torch.Tensor | None = None
     atom_energies: torch.Tensor | None = None
     node_features: torch.Tensor | None = None
+
+
+def products_are_wanted(directions: Sequence[Directions | None]) -> bool:
+    """Whether any structure of a batch has directions."""
+    return any(directions)
+
+
+def stress_is_wanted(structures: Sequence[Structure]) -> bool:
+    """Whether any structure of a batch has a volume, without which there is no stress."""
+    return any(s.pbc.all() for s in structures)
+
+
+def zero_strain(structures: Sequence[Structure], device: torch.device) -> torch.Tensor | None:
+    """A strain (B,3,3) of nothing, a leaf to differentiate by, where a stress is wanted: r becomes r + r @ strain."""
+    import torch
+
+    if not stress_is_wanted(structures):
+        return None
+    return torch.zeros(len(structures), 3, 3, dtype=torch.float64, device=device, requires_grad=True)
+
+
+def strained(vectors: torch.Tensor, strain: torch.Tensor | None, owner: torch.Tensor) -> torch.Tensor:
+    """Vectors (E,3) A under the strain of the structures (E,) that they belong to."""
+    import torch
+
+    return vectors if strain is None else vectors + torch.einsum("ea,eab->eb", vectors, strain[owner])
+
+
+def forces_and_stress(
+    energy: torch.Tensor,
+    positions: torch.Tensor,
+    strain: torch.Tensor | None,
+    structures: Sequence[Structure],
+    dtype: torch.dtype,
+    products: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Forces (A,3) eV/A, with their graph where products are wanted, and stress (B,3,3) eV/A^3, none without a strain."""
+    import torch
+
+    leaves = (positions,) if strain is None else (positions, strain)
+    gradient, *virials = torch.autograd.grad(energy.sum(), leaves, create_graph=products)
+    if not virials:
+        return -gradient.to(dtype), None
+    (virial,) = virials
+    volume = virial.new_tensor([abs(np.linalg.det(s.cell)) or 1.0 for s in structures])
+    stress = 0.5 * (virial + virial.transpose(1, 2)) / volume[:, None, None]
+    return -gradient.to(dtype), stress.detach().to(dtype)
 
 
 def label_by_autograd(

@@ -26,10 +26,11 @@ from hdistill.data.errors import TeacherError, nearest
 from hdistill.data.structure import Directions, Labels, Structure
 
 from .about import describe
-from .contract import Evaluation, TeacherRequest, check_elements, check_signals, label_by_autograd
+from .contract import Evaluation, TeacherRequest, check_elements, check_signals, label_by_autograd, products_are_wanted
+from .geometry import in_standard_cell
 
 SEED = 0
-Evaluate = Callable[[Sequence[Structure]], Evaluation]
+Evaluate = Callable[[Sequence[Structure], bool], Evaluation]
 
 
 class FairChem:
@@ -44,9 +45,9 @@ class FairChem:
         backbone = self.unit.model.module.backbone
         datasets = getattr(backbone, "dataset_mapping", None) or {}
         self.has_charge = datasets.get(self.task, self.task) == "omol"
-        for module in self.unit.model.modules():
-            if isinstance(module, HeadInterface):
-                module.training = True
+        self.products = False  # whether the forces of the batch need their graph
+        self.heads = [module for module in self.unit.model.modules() if isinstance(module, HeadInterface)]
+        self.reach = float(backbone.cutoff)
         self.unit.model.register_forward_pre_hook(self._enter)
         backbone.register_forward_hook(self._keep_features)
         readouts = [m for name, m in self.unit.model.named_modules() if name.rpartition(".")[2] == "energy_block"]
@@ -74,8 +75,9 @@ class FairChem:
         labels: dict[int, Labels] = {}
         for indices, evaluate in self._batches(structures):
             batch = [structures[i] for i in indices]
-            found = label_by_autograd(evaluate(batch), batch, [directions[i] for i in indices])
-            labels |= zip(indices, found, strict=True)
+            wanted = [directions[i] for i in indices]
+            answer = label_by_autograd(evaluate(batch, products_are_wanted(wanted)), batch, wanted)
+            labels |= zip(indices, answer, strict=True)
         return [labels[i] for i in range(len(structures))]
 
     def _batches(self, structures: Sequence[Structure]) -> Iterator[tuple[list[int], Evaluate]]:
@@ -87,12 +89,15 @@ class FairChem:
             if single:
                 yield [i], self._free_atom
 
-    def evaluate(self, structures: Sequence[Structure]) -> Evaluation:
+    def evaluate(self, structures: Sequence[Structure], products: bool) -> Evaluation:
+        self.products = products
+        for head in self.heads:  # keep the graph of their forces if, and only if, they are told that it is training
+            head.training = products
         # Edges are rotated about themselves by random angles, which changes the last bits: the same batch, the same angles.
         torch.manual_seed(SEED)
         predicted = self.unit.predict(atomicdata_list_to_batch([self._data(s) for s in structures]))
         forces = predicted["forces"]
-        if not forces.requires_grad:
+        if products and not forces.requires_grad:
             raise TeacherError(f"{self.info.name} gives forces that torch cannot differentiate; take another model.")
         stress = predicted["stress"].reshape(-1, 3, 3) if "stress" in predicted else None
         return Evaluation(
@@ -114,7 +119,8 @@ class FairChem:
         references = self.energy_task.element_references
         return energies if references is None else energies + references.element_references.flatten()[numbers]
 
-    def _free_atom(self, structures: Sequence[Structure]) -> Evaluation:
+    def _free_atom(self, structures: Sequence[Structure], products: bool) -> Evaluation:
+        self.products = products
         (structure,) = structures
         try:
             energy = self.unit.predict(atomicdata_list_to_batch([self._data(structure)]))["energy"]
@@ -130,14 +136,18 @@ class FairChem:
         return Evaluation(energy, 0 * positions, positions, atom_energies=energy.reshape(1))
 
     def _data(self, structure: Structure) -> AtomicData:
-        atoms = Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
+        s = in_standard_cell(structure, self.reach)
+        atoms = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc)
         if self.has_charge:
             atoms.info.update(charge=structure.charge, spin=structure.spin)
         self.unit.validate_atoms_data(atoms, self.task)  # fills in the defaults of the other tasks
         return AtomicData.from_ase(atoms, r_data_keys=["spin", "charge"], task_name=self.task, target_dtype=self.dtype)
 
     def _enter(self, model: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
-        torch.set_grad_enabled(True)  # until predict leaves its no_grad block, which it enters for direct-force models
+        if self.products:
+            torch.set_grad_enabled(
+                True
+            )  # until predict leaves its no_grad block, which it enters for direct-force models
         self.positions = arguments[0]["pos"].requires_grad_()
         self.atom_energies.clear()
 

@@ -22,6 +22,7 @@ from hdistill.data.structure import Directions, HessianProducts, Labels, Structu
 
 from .about import describe
 from .contract import TeacherRequest, check_elements, check_no_task, check_signals
+from .geometry import in_standard_cell
 from .light import import_vesin_without_torch
 
 EPSILON = 0.0104  # eV, argon
@@ -105,7 +106,8 @@ def _pairs(structure: Structure) -> Pairs:
     import vesin
 
     neighbors = vesin.NeighborList(cutoff=R_CUT, full_list=False)
-    i, j, d = neighbors.compute(structure.positions, structure.cell, structure.pbc, quantities="ijD")
+    s = in_standard_cell(structure, R_CUT)
+    i, j, d = neighbors.compute(s.positions, s.cell, s.pbc, quantities="ijD")
     r = np.linalg.norm(d, axis=1)
     return Pairs(i.astype(np.int64), j.astype(np.int64), d / r[:, None], r)
 

@@ -25,7 +25,15 @@ from hdistill.data.errors import TeacherError, nearest
 from hdistill.data.structure import Directions, Labels, Structure
 
 from .about import describe, versions_of
-from .contract import Evaluation, TeacherRequest, check_elements, label_by_autograd
+from .contract import (
+    Evaluation,
+    TeacherRequest,
+    check_elements,
+    label_by_autograd,
+    products_are_wanted,
+    stress_is_wanted,
+)
+from .geometry import in_standard_cell
 
 
 class Mace:
@@ -51,21 +59,24 @@ class Mace:
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
         check_elements(structures, self.info.elements, self.info.name)
-        return label_by_autograd(self.evaluate(structures), structures, directions)
+        evaluation = self.evaluate(structures, products_are_wanted(directions))
+        return label_by_autograd(evaluation, structures, directions)
 
-    def evaluate(self, structures: Sequence[Structure]) -> Evaluation:
+    def evaluate(self, structures: Sequence[Structure], products: bool) -> Evaluation:
         with torch_tools.default_dtype(self.dtype):
-            batch = torch_geometric.Batch.from_data_list([self._graph(s) for s in structures])
+            batch = torch_geometric.Batch.from_data_list(
+                [self._graph(in_standard_cell(s, self.r_max)) for s in structures]
+            )
         data = batch.to(self.device).to_dict()
         positions = data[
             "positions"
         ].requires_grad_()  # taken now: for stress the model puts a strained one in its place
-        stress = any(s.pbc.all() for s in structures)
+        stress = stress_is_wanted(structures)
         # e3nn's TorchScript would profile the first calls and run other code after: the same input, other last bits.
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            out = self.model(data, training=True, compute_force=True, compute_stress=stress)
+            out = self.model(data, training=products, compute_force=True, compute_stress=stress)
         forces = out["forces"]
-        if not forces.requires_grad:  # no two atoms within the cutoff
+        if products and not forces.requires_grad:  # no two atoms within the cutoff
             forces = forces + 0 * positions
         energy = out["energy"].double().index_add(0, data["batch"], data["node_attrs"].double() @ self.free_atoms)
         atom_energies = features = None

@@ -25,7 +25,19 @@ from hdistill.data.errors import TeacherError
 from hdistill.data.structure import Directions, Labels, Structure
 
 from .about import describe
-from .contract import Evaluation, TeacherRequest, check_elements, check_no_task, check_signals, label_by_autograd
+from .contract import (
+    Evaluation,
+    TeacherRequest,
+    check_elements,
+    check_no_task,
+    check_signals,
+    forces_and_stress,
+    label_by_autograd,
+    products_are_wanted,
+    strained,
+    zero_strain,
+)
+from .geometry import in_standard_cell
 
 # sevenn < 0.12 always gives the cell shifts and has no such argument.
 WITH_SHIFT = {"with_shift": True} if "with_shift" in inspect.signature(unlabeled_atoms_to_graph).parameters else {}
@@ -55,13 +67,15 @@ class SevenNet:
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
         check_elements(structures, self.info.elements, self.info.name)
-        return label_by_autograd(self.evaluate(structures), structures, directions)
+        evaluation = self.evaluate(structures, products_are_wanted(directions))
+        return label_by_autograd(evaluation, structures, directions)
 
-    def evaluate(self, structures: Sequence[Structure]) -> Evaluation:
+    def evaluate(self, structures: Sequence[Structure], products: bool) -> Evaluation:
         def tensor(array: np.ndarray, dtype: torch.dtype = torch.float64) -> torch.Tensor:
             return torch.as_tensor(array, dtype=dtype, device=self.device)
 
-        graphs = [_graph(s, self.cutoff) for s in structures]
+        standard = [in_standard_cell(s, self.cutoff) for s in structures]
+        graphs = [_graph(s, self.cutoff) for s in standard]
         sizes = [s.n_atoms for s in structures]
         first = np.cumsum(sizes) - sizes
         edges = [g[KEY.EDGE_IDX] + a for g, a in zip(graphs, first, strict=True)]
@@ -69,10 +83,9 @@ class SevenNet:
         shift = tensor(np.concatenate([g[KEY.CELL_SHIFT] @ g[KEY.CELL] for g in graphs]))
         owner = tensor(np.repeat(np.arange(len(structures)), sizes), torch.long)
         # Geometry in float64 whatever the model's dtype: differences of float32 coordinates lose digits far from the origin.
-        positions = tensor(np.concatenate([s.positions for s in structures])).requires_grad_()
-        strain = torch.zeros(len(structures), 3, 3, dtype=torch.float64, device=self.device, requires_grad=True)
-        vector = positions[j] - positions[i] + shift
-        vector = vector + torch.einsum("ea,eab->eb", vector, strain[owner[i]])
+        positions = tensor(np.concatenate([s.positions for s in standard])).requires_grad_()
+        strain = zero_strain(structures, self.device)
+        vector = strained(positions[j] - positions[i] + shift, strain, owner[i])
         numbers = tensor(np.concatenate([s.numbers for s in structures]), torch.long)
         batch = {
             KEY.NODE_FEATURE: numbers,  # the model puts its own element index here
@@ -86,14 +99,12 @@ class SevenNet:
             batch[KEY.MODAL_TYPE] = torch.full((len(structures),), self.modal, device=self.device)
         out = self.model(batch)
         energy = out[KEY.PRED_TOTAL_ENERGY].view(-1)
-        gradient, virial = torch.autograd.grad(energy.sum(), (positions, strain), create_graph=True)
-        volume = tensor(np.array([abs(np.linalg.det(s.cell)) or 1.0 for s in structures]))
-        stress = 0.5 * (virial + virial.transpose(1, 2)) / volume[:, None, None]
+        forces, stress = forces_and_stress(energy, positions, strain, structures, self.dtype, products)
         return Evaluation(
             energy,
-            -gradient.to(self.dtype),
+            forces,
             positions,
-            stress.to(self.dtype),
+            stress,
             out[KEY.ATOMIC_ENERGY].view(-1) if self.request.atom_energies else None,
             self.features if self.request.node_features else None,
         )

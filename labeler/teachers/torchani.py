@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torchani
 from ase.data import atomic_numbers
-from ase.geometry import complete_cell
 from ase.units import Hartree
 from torch.nn.utils.rnn import pad_sequence
 from torchani import neurochem
@@ -23,10 +22,22 @@ from torchani import neurochem
 from hdistill.data.structure import Directions, Labels, Structure
 
 from .about import describe
-from .contract import Evaluation, TeacherRequest, check_elements, check_no_task, label_by_autograd
+from .contract import (
+    Evaluation,
+    TeacherRequest,
+    check_elements,
+    check_no_task,
+    forces_and_stress,
+    label_by_autograd,
+    products_are_wanted,
+    strained,
+    zero_strain,
+)
+from .geometry import in_standard_cell
 
 RESOURCES = Path(torchani.__file__).parent / "resources" / "ani-1x_8x"
 N_NETWORKS = 8
+REACH = 5.2  # A, of the radial descriptors; that of the angular ones is 3.5
 # What one vectorised pass over several vectors may take (benchmarks/batched_products.py): methanol alone, 16 vectors: 4 times faster
 # than one by one; 48 atoms: 2.4 times; with 8 vectors of 240 atoms (5760 elements) nothing is left of it.
 BATCHED_ELEMENTS = 2048
@@ -52,28 +63,27 @@ class TorchANI:
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
         check_elements(structures, self.info.elements, self.info.name)
-        return label_by_autograd(self.evaluate(structures), structures, directions, BATCHED_ELEMENTS)
+        evaluation = self.evaluate(structures, products_are_wanted(directions))
+        return label_by_autograd(evaluation, structures, directions, BATCHED_ELEMENTS)
 
-    def evaluate(self, structures: Sequence[Structure]) -> Evaluation:
+    def evaluate(self, structures: Sequence[Structure], products: bool) -> Evaluation:
         sizes = [s.n_atoms for s in structures]
         owner = torch.as_tensor(np.repeat(np.arange(len(structures)), sizes), device=self.device)
         species = torch.as_tensor(np.concatenate([self.species_of[s.numbers] for s in structures]), device=self.device)
-        positions = self._tensor(np.concatenate([s.positions for s in structures])).requires_grad_()
-        strain = self._tensor(np.zeros((len(structures), 3, 3))).requires_grad_()
-        # Moved by lattice vectors or as a whole, which changes no energy, in float64: the rest may be float32.
-        moved = positions + self._tensor(np.concatenate([_move(s) for s in structures]))
-        moved = moved + torch.einsum("ia,iab->ib", moved, strain[owner])
-        features = self._features(structures, torch.split(species, sizes), torch.split(moved, sizes), strain)
+        standard = [in_standard_cell(s, REACH) for s in structures]
+        # Float64, and near the origin: the rest may be float32.
+        positions = self._tensor(np.concatenate([s.positions for s in standard])).requires_grad_()
+        strain = zero_strain(structures, self.device)
+        places = strained(positions, strain, owner)
+        features = self._features(standard, torch.split(species, sizes), torch.split(places, sizes), strain)
         per_atom = Hartree * (self._network_energies(species, features).double() + self.atom_energies[species])
         energy = self._tensor(np.zeros(len(structures))).index_add(0, owner, per_atom)
-        gradient, virial = torch.autograd.grad(energy.sum(), (positions, strain), create_graph=True)
-        volume = self._tensor(np.array([abs(np.linalg.det(s.cell)) or 1.0 for s in structures]))
-        stress = 0.5 * (virial + virial.transpose(1, 2)) / volume[:, None, None]
+        forces, stress = forces_and_stress(energy, positions, strain, structures, self.dtype, products)
         return Evaluation(
             energy,
-            -gradient.to(self.dtype),
+            forces,
             positions,
-            stress.to(self.dtype),
+            stress,
             per_atom if self.request.atom_energies else None,
             self._last_hidden(species, features.detach()) if self.request.node_features else None,
         )
@@ -83,24 +93,24 @@ class TorchANI:
         structures: Sequence[Structure],
         species: Sequence[torch.Tensor],
         positions: Sequence[torch.Tensor],
-        strain: torch.Tensor,
+        strain: torch.Tensor | None,
     ) -> torch.Tensor:
         """Descriptors (A,384) of all atoms; positions and strain are float64."""
-        found: dict[int, torch.Tensor] = {}
+        descriptors: dict[int, torch.Tensor] = {}
         molecules = [b for b, s in enumerate(structures) if not s.pbc.any()]
         if molecules:
             padded = pad_sequence([positions[b] for b in molecules], batch_first=True).to(self.dtype)
             kinds = pad_sequence([species[b] for b in molecules], batch_first=True, padding_value=-1)
-            described = self.describe((kinds, padded)).aevs
-            found = {b: described[m, : len(species[b])] for m, b in enumerate(molecules)}
+            batch = self.describe((kinds, padded)).aevs
+            descriptors = {b: batch[m, : len(species[b])] for m, b in enumerate(molecules)}
         for b, structure in enumerate(structures):
             if structure.pbc.any():
-                cell = self._tensor(complete_cell(structure.cell))
-                cell = (cell + cell @ strain[b]).to(self.dtype)
+                cell = self._tensor(structure.cell)
+                cell = (cell if strain is None else cell + cell @ strain[b]).to(self.dtype)
                 pbc = torch.as_tensor(structure.pbc, device=self.device)
                 one = (species[b][None], positions[b][None].to(self.dtype))
-                found[b] = self.describe(one, cell=cell, pbc=pbc).aevs[0]
-        return torch.cat([found[b] for b in range(len(structures))])
+                descriptors[b] = self.describe(one, cell=cell, pbc=pbc).aevs[0]
+        return torch.cat([descriptors[b] for b in range(len(structures))])
 
     def _network_energies(self, species: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Mean of the networks' atomic energies (A,) hartree."""
@@ -120,16 +130,6 @@ class TorchANI:
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(array, dtype=torch.float64, device=self.device)
-
-
-def _move(structure: Structure) -> np.ndarray:
-    """Shifts (N,3) A: into the cell along periodic directions, as the package expects; to the centroid for a molecule."""
-    if not structure.pbc.any():
-        return np.tile(-structure.positions.mean(axis=0), (structure.n_atoms, 1))
-    cell = complete_cell(structure.cell)
-    turns = np.floor(np.linalg.solve(cell.T, structure.positions.T).T) * structure.pbc
-    shifts: np.ndarray = -turns @ cell
-    return shifts
 
 
 def _weight_files(constants_file: Path) -> list[Path]:

@@ -489,6 +489,87 @@ def test_what_belongs_to_atoms_turns_and_moves_with_them(bench: Bench) -> None:
             np.testing.assert_allclose(there.node_features[::-1], here.node_features, rtol=0, atol=close * largest)
 
 
+TURN = np.roll(np.eye(3), 1, axis=1)  # x to y to z to x: exact in floating point
+
+
+def other_descriptions(s: Structure) -> dict[str, tuple[Structure, np.ndarray]]:
+    """The same matter described otherwise, and how it is turned (3,3): r becomes r @ turn."""
+    here = np.eye(3)
+    far = np.array([3000.0, -2000.0, 1000.0])
+    descriptions = {"far from the origin": (replace(s, positions=s.positions + far), here)}
+    descriptions["turned"] = (replace(s, positions=s.positions @ TURN, cell=s.cell @ TURN), TURN)
+    if not s.pbc.any():
+        return descriptions
+    periodic = np.flatnonzero(s.pbc)
+    cells = np.random.default_rng(7).integers(-3, 4, size=(s.n_atoms, 3)) * s.pbc
+    descriptions["atoms in other cells"] = (replace(s, positions=s.positions + cells @ s.cell), here)
+    for name, order in (("rows in a circle", [1, 2, 0]), ("left-handed by order", [1, 0, 2])):
+        descriptions[name] = (replace(s, cell=s.cell[order], pbc=s.pbc[order]), here)
+        descriptions[f"{name}, turned"] = (
+            replace(s, positions=s.positions @ TURN, cell=s.cell[order] @ TURN, pbc=s.pbc[order]),
+            TURN,
+        )
+    left = s.cell.copy()
+    left[periodic[-1]] *= -1
+    descriptions["left-handed by sign"] = (replace(s, cell=left), here)
+    if len(periodic) > 1:
+        sheared = s.cell.copy()
+        sheared[periodic[1]] += 2 * sheared[periodic[0]]
+        sheared[periodic[-1]] -= sheared[periodic[0]]
+        descriptions["sheared"] = (replace(s, cell=sheared), here)
+    if not s.pbc.all():
+        for name, change in (("no", 0.0), ("a short", 0.01), ("a slanted", 1.0)):
+            cell = s.cell * np.where(s.pbc, 1.0, change)[:, None]
+            cell[~s.pbc] += 0.3 * s.cell[periodic[0]] if change == 1.0 else 0.0
+            descriptions[f"{name} vector where it is not periodic"] = (replace(s, cell=cell), here)
+    return descriptions
+
+
+@over()
+def test_the_same_matter_described_otherwise_has_the_same_labels(bench: Bench) -> None:
+    """Nothing but the description differs, so what differs in the labels is wrong. In float32, too: far away it loses digits."""
+    for dtype in bench.case.dtypes:
+        double = dtype == "float64"
+        for s in bench.structures:
+            names, described = zip(*other_descriptions(s).items(), strict=True)
+            both = bench.teacher(dtype).label([s, *(other for other, _ in described)], [None] * (1 + len(names)))
+            here = both[0]
+            exact = 20 * max(1e-9, bench.case.turned) if double else bench.case.forces
+            for name, (_, turn), found in zip(names, described, both[1:], strict=True):
+                assert abs(found.energy - here.energy) < (exact if double else bench.case.energy) * s.n_atoms, name
+                close = {
+                    "rtol": 0,
+                    "atol": 20 * bench.case.forces if turn is TURN else max(exact, 1e-6),
+                    "err_msg": name,
+                }
+                np.testing.assert_allclose(found.forces, here.forces @ turn, **close)
+                assert (found.stress is None) == (here.stress is None), name
+                if found.stress is not None and here.stress is not None:
+                    np.testing.assert_allclose(found.stress, turn.T @ here.stress @ turn, **close)
+
+
+@over()
+def test_a_supercell_has_a_multiple_of_the_energy(bench: Bench) -> None:
+    s = bench.structures[0]
+    if not s.pbc.all():
+        s = next((other for other in bench.structures if other.pbc.all()), s)
+    if not s.pbc.any():
+        return  # a molecule
+    doubled = replace(
+        s,
+        numbers=np.tile(s.numbers, 2),
+        positions=np.concatenate([s.positions, s.positions + s.cell[1]]),
+        cell=s.cell * np.array([[1.0], [2.0], [1.0]]),
+        charge=2 * s.charge,
+    )
+    if s.charge or s.spin != 1:
+        return  # two charges in a cell are other matter
+    dtype = bench.case.dtypes[-1]
+    one, two = bench.teacher(dtype).label([s, doubled], [None, None])
+    assert abs(two.energy - 2 * one.energy) < 2 * bench.case.energy * s.n_atoms
+    np.testing.assert_allclose(two.forces, np.tile(one.forces, (2, 1)), rtol=0, atol=2 * bench.case.forces)
+
+
 @over(lambda case: case.features is None)
 def test_features_it_does_not_have_are_refused(bench: Bench) -> None:
     with pytest.raises(TeacherError, match="has no node features to give; leave --node-features out"):
