@@ -73,7 +73,7 @@ def inside(family: str, folder: str) -> None:
     adapter = importlib.import_module(f"hdistill.labeler.teachers.{family}")
     teacher = adapter.load(TeacherRequest(name, family, model, task))
     for n_atoms, count in BATCHES[family != "torchani"]:
-        evaluation = teacher.evaluate(_structures(n_atoms, count))
+        evaluation = teacher.evaluate(_structures(n_atoms, count), products=True)
         forces, positions = evaluation.forces, evaluation.positions
         for k in sorted({4, 16, 3 * n_atoms}):
             vectors = torch.randn((k, *forces.shape), dtype=forces.dtype)

@@ -17,7 +17,7 @@ from hdistill.data.labelsets.label_set import open_label_set
 from hdistill.data.labelsets.stream import in_order
 from hdistill.data.structure import Structure
 from hdistill.labeler.process.parent import TeacherProcess
-from hdistill.labeler.teachers import environments, registry as catalogue
+from hdistill.labeler.teachers import environments, registry
 from hdistill.pipelines.report.speed import OWN_CALCULATORS, interleaved_ms, own_calculator, student_call
 from hdistill.trainer.evaluation.dynamics import Motion, Watch, drift_and_excursion, first_momenta
 from hdistill.trainer.evaluation.errors import errors_of, joined, summary
@@ -85,13 +85,13 @@ def speeds(teacher: str, runs: dict[str, Path], sample: Sample) -> list[dict[str
 
 def teacher_of(name: str) -> TeacherProcess:
     """The teacher package's own ASE calculator where the demo knows it, else the labeler's."""
-    return own_calculator(name) if catalogue.entry(name).family in OWN_CALCULATORS else labelling_teacher(name)
+    return own_calculator(name) if registry.entry(name).family in OWN_CALCULATORS else labelling_teacher(name)
 
 
 def labelling_teacher(name: str, dtype: Literal["float32", "float64"] = "float32") -> TeacherProcess:
     """The teacher as the labeler runs it, which has Hessian products."""
-    interpreter = environments.interpreter(catalogue.entry(name).family)
-    return TeacherProcess(interpreter, catalogue.request(name, dtype=dtype))
+    interpreter = environments.interpreter(registry.entry(name).family)
+    return TeacherProcess(interpreter, registry.request(name, dtype=dtype))
 
 
 def dynamics_of(run: Path, samples: list[Sample]) -> list[dict[str, Any]]:

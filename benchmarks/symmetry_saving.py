@@ -18,7 +18,7 @@ from hdistill.data.probes import draw, parse_spec
 from hdistill.data.structure import Labels, Structure
 from hdistill.labeler.planning import symmetry
 from hdistill.labeler.process.parent import TeacherProcess
-from hdistill.labeler.teachers import registry as catalogue
+from hdistill.labeler.teachers import registry
 from hdistill.labeler.teachers.environments import interpreter
 
 DEADLINE_S = 3600.0
@@ -42,9 +42,9 @@ def main() -> None:
         "teacher  dtype    crystal       rows computed of wanted   s all rows   s by symmetry   times   largest difference"
     )
     for name in sys.argv[1:] or ("7net-0", "chgnet"):
-        python = interpreter(catalogue.entry(name).family)
+        python = interpreter(registry.entry(name).family)
         for dtype in ("float32", "float64"):
-            with TeacherProcess(python, catalogue.request(name, dtype=dtype)) as teacher:
+            with TeacherProcess(python, registry.request(name, dtype=dtype)) as teacher:
                 for crystal, atoms in CRYSTALS.items():
                     if dtype == "float64" and len(atoms) > 8:
                         continue

@@ -1,4 +1,4 @@
-"""What a loaded teacher says of itself: what its adapter knows, and what the catalogue says of its weights."""
+"""What a loaded teacher says of itself: what its adapter knows, and what the registry says of its weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def describe(
     """The TeacherInfo of a request.
 
     elements: atomic numbers in any order; packages: distributions that decide the numbers; weights: the files of the weights in
-    a fixed order, none for a formula; task: what serves as level of theory where the catalogue has several.
+    a fixed order, none for a formula; task: what serves as level of theory where the registry has several.
     """
     about = entry(request.name)
     return TeacherInfo(
@@ -50,10 +50,10 @@ def describe(
 
 def versions_of(*packages: str) -> dict[str, str]:
     """Installed versions of the named distributions; those that are not installed are left out."""
-    found = {}
+    versions = {}
     for package in packages:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -195,12 +195,12 @@ def label_by_autograd(
 
 def check_sums(structures: Sequence[Structure], labels: Sequence[Labels]) -> None:
     """Raise TeacherError for the first structure whose atom energies do not add up to its energy, beyond rounding."""
-    for structure, found in zip(structures, labels, strict=True):
-        if found.atom_energies is not None:
-            total, size = float(found.atom_energies.sum()), float(np.abs(found.atom_energies).sum())
-            if not abs(total - found.energy) <= SUM_TOLERANCE * (1.0 + size):
+    for structure, label in zip(structures, labels, strict=True):
+        if label.atom_energies is not None:
+            total, size = float(label.atom_energies.sum()), float(np.abs(label.atom_energies).sum())
+            if not abs(total - label.energy) <= SUM_TOLERANCE * (1.0 + size):
                 raise TeacherError(
-                    f"Atom energies of structure {structure.id} add up to {total:.6g} eV, its energy is {found.energy:.6g} eV; "
+                    f"Atom energies of structure {structure.id} add up to {total:.6g} eV, its energy is {label.energy:.6g} eV; "
                     "label without --atom-energies."
                 )
 

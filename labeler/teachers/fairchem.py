@@ -52,7 +52,7 @@ class FairChem:
         backbone.register_forward_hook(self._keep_features)
         readouts = [m for name, m in self.unit.model.named_modules() if name.rpartition(".")[2] == "energy_block"]
         for readout in readouts:
-            readout.register_forward_hook(lambda module, given, found: self.atom_energies.append(found))
+            readout.register_forward_hook(lambda module, inputs, output: self.atom_energies.append(output))
         check_signals(request, atom_energies=len(readouts) == 1, node_features=True)
         quantities = {task.property: task for task in self.unit.dataset_to_tasks[self.task]}
         if not {"energy", "forces"} <= quantities.keys():
@@ -111,11 +111,11 @@ class FairChem:
 
     def _atom_energies(self, structures: Sequence[Structure]) -> torch.Tensor:
         """Energies of atoms (A,) eV: the readout's, in the task's scale, its mean shared by all atoms, with the references."""
-        (found,) = self.atom_energies
+        (readout,) = self.atom_energies
         scale = self.energy_task.normalizer
-        numbers = torch.as_tensor(np.concatenate([s.numbers for s in structures]), device=found.device).long()
+        numbers = torch.as_tensor(np.concatenate([s.numbers for s in structures]), device=readout.device).long()
         shares = torch.cat([torch.full((s.n_atoms,), 1.0 / s.n_atoms, dtype=torch.float64) for s in structures])
-        energies: torch.Tensor = found.reshape(-1).double() * scale.rmsd + scale.mean * shares.to(found.device)
+        energies: torch.Tensor = readout.reshape(-1).double() * scale.rmsd + scale.mean * shares.to(readout.device)
         references = self.energy_task.element_references
         return energies if references is None else energies + references.element_references.flatten()[numbers]
 
@@ -151,8 +151,8 @@ class FairChem:
         self.positions = arguments[0]["pos"].requires_grad_()
         self.atom_energies.clear()
 
-    def _keep_features(self, module: torch.nn.Module, given: Any, found: dict[str, torch.Tensor]) -> None:
-        self.features = found["node_embedding"][:, 0]  # l = 0: the scalars
+    def _keep_features(self, module: torch.nn.Module, inputs: Any, outputs: dict[str, torch.Tensor]) -> None:
+        self.features = outputs["node_embedding"][:, 0]  # l = 0: the scalars
 
 
 def _load(request: TeacherRequest) -> tuple[Path, Any]:

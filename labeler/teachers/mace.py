@@ -137,9 +137,9 @@ def _load(request: TeacherRequest) -> tuple[Any, Path]:
             ) from error
         raise TeacherError(_unreadable(path, error)) from error
     if type(model) not in (MACE, ScaleShiftMACE):
-        found = getattr(model, "original_name", None)  # of a model compiled to TorchScript
-        found = f"a TorchScript {found}" if found else f"a {type(model).__name__}"
-        raise TeacherError(f"{path} holds {found}; wanted is the .model file of a MACE energy model, not compiled.")
+        scripted = getattr(model, "original_name", None)  # of a model compiled to TorchScript
+        kind = f"TorchScript {scripted}" if scripted else type(model).__name__
+        raise TeacherError(f"{path} holds a {kind}; wanted is the .model file of a MACE energy model, not compiled.")
     return model, path
 
 
@@ -165,9 +165,9 @@ def _unreadable(path: Path, error: Exception) -> str:
     start = f"The MACE model file {path} could not be read ({type(error).__name__}: {_first_sentence(error)})"
     if not _is_whole(path):
         return f"{start}: it is damaged or no MACE model; delete it and fetch it again, or give another."
-    found = ", ".join(f"{name} {version}" for name, version in versions_of("e3nn", "mace-torch", "torch").items())
+    installed = ", ".join(f"{name} {version}" for name, version in versions_of("e3nn", "mace-torch", "torch").items())
     return (
-        f"{start}: it was made by other versions than are installed here ({found}). Released models are read by "
+        f"{start}: it was made by other versions than are installed here ({installed}). Released models are read by "
         "e3nn 0.4.4, which `hdistill teachers install mace` brings."
     )
 

@@ -68,31 +68,31 @@ class Outside:
 
     def label(self, structures: Sequence[Structure], directions: Sequence[Directions | None]) -> list[Labels]:
         check_elements(structures, self.info.elements, self.info.name)
-        found = dict(self.offered.evaluate(structures))
+        answer = dict(self.offered.evaluate(structures))
         for signal in SIGNALS:
             if not getattr(self.request, signal):
-                found.pop(signal, None)
+                answer.pop(signal, None)
         wanted = {field.name for field in fields(Evaluation)}
-        if not {"energy", "forces", "positions"} <= found.keys() <= wanted:
-            raise TeacherError(f"{self.info.name} answers with {', '.join(found)}; an answer has {', '.join(wanted)}.")
-        return label_by_autograd(Evaluation(**found), structures, directions)
+        if not {"energy", "forces", "positions"} <= answer.keys() <= wanted:
+            raise TeacherError(f"{self.info.name} answers with {', '.join(answer)}; an answer has {', '.join(wanted)}.")
+        return label_by_autograd(Evaluation(**answer), structures, directions)
 
 
 def _entry_point(name: str) -> metadata.EntryPoint:
     """Raises TeacherError where no package of this interpreter offers such a teacher, or more than one does."""
     offers = metadata.entry_points(group=GROUP)
-    found = [offer for offer in offers if offer.name == name]
-    if not found:
+    named = [offer for offer in offers if offer.name == name]
+    if not named:
         known = ", ".join(sorted(offers.names)) or "none"
         raise TeacherError(
             f"No package installed here offers a teacher '{name}'.{nearest(name, offers.names)} Offered: {known}; install the "
             "package that has it (hdistill itself for 'student'), or name an interpreter that has it with --teacher-python."
         )
-    if len({offer.value for offer in found}) > 1:
+    if len({offer.value for offer in named}) > 1:
         raise TeacherError(
-            f"Several packages offer a teacher '{name}' ({', '.join(offer.value for offer in found)}); uninstall all but one."
+            f"Several packages offer a teacher '{name}' ({', '.join(offer.value for offer in named)}); uninstall all but one."
         )
-    return found[0]
+    return named[0]
 
 
 def _loaded(entry: metadata.EntryPoint, model: str, request: TeacherRequest) -> Offered:

@@ -6,6 +6,7 @@ Light on purpose: the command line, the coordinator and the adapters all read it
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from hdistill.data.errors import InputError, nearest
+from hdistill.data.errors import InputError
 
 from .contract import TeacherRequest
 
@@ -166,7 +167,7 @@ def entry(name: str) -> Entry:
         return Entry(name, "fairchem", name, "by task", *_FAIR, "by task", _UMA)
     known = ", ".join(ENTRIES)
     raise InputError(
-        f"No teacher is called '{name}'.{nearest(name, ENTRIES)} Known: {known}; mace-mp:SIZE, mace-off:SIZE, "
+        f"No teacher is called '{name}'.{_suggestion(name)} Known: {known}; mace-mp:SIZE, mace-off:SIZE, "
         "a MACE .model file, a fairchem .pt file, student:RUN (a folder of `hdistill fit`), ase:module.Class, outside:NAME:MODEL."
     )
 
@@ -191,20 +192,20 @@ def request(
     arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> TeacherRequest:
     """What the teacher process is asked to load. File names become absolute. Raises InputError."""
-    found = entry(name)
-    if arguments and found.family != "ase":
+    known = entry(name)
+    if arguments and known.family != "ase":
         raise InputError(f"--argument is for ase:module.Class; {name} takes none.")
-    model = found.model
-    if found.family != "outside" and model.endswith((".model", ".pt")):
+    model = known.model
+    if known.family != "outside" and model.endswith((".model", ".pt")):
         path = Path(model).expanduser()
         if not path.is_file():
             raise InputError(f"The teacher's checkpoint {model} was not found; give the path of an existing file.")
         model = str(path.resolve())
-    if found.family == "outside":
+    if known.family == "outside":
         offer, _, given = model.partition(":")
         if given and Path(given).expanduser().exists():  # a file or folder; what else it may be, the package knows
             model = f"{offer}:{Path(given).expanduser().resolve()}"
-    return TeacherRequest(name, found.family, model, task, dtype, device, dict(arguments))
+    return TeacherRequest(name, known.family, model, task, dtype, device, dict(arguments))
 
 
 def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
@@ -219,6 +220,22 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             arguments[name] = value
     return arguments
+
+
+def _suggestion(name: str) -> str:
+    """' Did you mean ...?' for a name in other letters, a family's or package's name, a beginning, or a slip; else nothing."""
+    head, colon, size = name.lower().replace("_", "-").partition(":")
+    teachers: dict[str, list[str]] = {}
+    for family in FAMILIES.values():
+        members = [e.name for e in ENTRIES.values() if e.family == family.name]
+        teachers |= dict.fromkeys((family.name.replace("_", "-"), family.package.partition(".")[0]), members)
+    teachers |= {e.name: [e.name] for e in ENTRIES.values()}
+    near = difflib.get_close_matches(head, [key for key, members in teachers.items() if members], n=1)
+    beginning = [known for known in ENTRIES if head and known.startswith(head)]
+    meant = teachers.get(head) or beginning or (teachers[near[0]] if near else [])
+    if colon and size:
+        meant = [f"{known}:{size}" for known in meant if known.startswith("mace-")] or meant
+    return f" Did you mean {' or '.join(repr(known) for known in meant)}?" if meant else ""
 
 
 def _mace_size(head: str, size: str) -> Entry:

@@ -43,10 +43,10 @@ def against_teacher(run: Path, labels: Path, teacher: str) -> list[dict[str, Any
 def own_calculator(teacher: str) -> TeacherProcess:
     """The teacher package's own ASE calculator, in a process of its own: what users run today. Raises InputError."""
     from hdistill.labeler.process.parent import TeacherProcess
-    from hdistill.labeler.teachers import environments, registry as catalogue
+    from hdistill.labeler.teachers import environments, registry
     from hdistill.labeler.teachers.contract import TeacherRequest
 
-    entry = catalogue.entry(teacher)
+    entry = registry.entry(teacher)
     if entry.family not in OWN_CALCULATORS:
         raise InputError(f"The speed of {teacher} cannot be compared yet; known: {', '.join(OWN_CALCULATORS)}.")
     path, argument = OWN_CALCULATORS[entry.family]

@@ -167,16 +167,16 @@ def quarantine_table(rows: list[dict[str, Any]]) -> str:
 
 def teacher_rows() -> list[dict[str, Any]]:
     """Every known teacher with its family's interpreter, or the command that installs it."""
-    from hdistill.labeler.teachers import environments, registry as catalogue
+    from hdistill.labeler.teachers import environments, registry
 
-    where = {family: environments.find(family) for family in catalogue.FAMILIES}
+    where = {family: environments.find(family) for family in registry.FAMILIES}
     return [
         {
             **asdict(entry),
             "python": str(where[entry.family]) if where[entry.family] else None,
             "install": None if where[entry.family] else f"hdistill teachers install {entry.family}",
         }
-        for entry in catalogue.ENTRIES.values()
+        for entry in registry.ENTRIES.values()
     ]
 
 

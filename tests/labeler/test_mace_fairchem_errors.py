@@ -21,7 +21,7 @@ import torch
 from hdistill.data.errors import InputError, TeacherError
 from hdistill.data.structure import Directions, Structure
 from hdistill.labeler.process.parent import TeacherProcess
-from hdistill.labeler.teachers import environments, registry as catalogue
+from hdistill.labeler.teachers import environments, registry
 from hdistill.labeler.teachers.contract import TeacherRequest
 
 NOWHERE = "http://127.0.0.1:9"  # a port that nothing listens on: no network, at once, on every machine
@@ -82,19 +82,19 @@ def damaged(path: Path, source: Path) -> Path:
 @pytest.mark.parametrize("name", ["/nowhere/at.model", "/nowhere/at.pt"])
 def test_a_file_that_is_not_there(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} was not found; give the path of an existing file"):
-        catalogue.request(name)
+        registry.request(name)
 
 
 # MACE
 
 
 def test_a_size_that_mace_does_not_have() -> None:
-    text = refusal(catalogue.request("mace-mp:smal"))
+    text = refusal(registry.request("mace-mp:smal"))
     assert "no size 'smal'. Did you mean 'small'? Known: small, medium, large" in text
 
 
 def test_mace_weights_out_of_reach(tmp_path: Path) -> None:
-    text = refusal(catalogue.request("mace-mp:small"))
+    text = refusal(registry.request("mace-mp:small"))
     kept = tmp_path / "cache" / "mace" / "20231210mace128L0_energy_epoch249model"
     assert "could not be downloaded" in text
     assert (
@@ -104,7 +104,7 @@ def test_mace_weights_out_of_reach(tmp_path: Path) -> None:
 
 def test_mace_weights_that_are_damaged_in_the_cache(folder: Callable[[str], Path], tmp_path: Path) -> None:
     path = damaged(tmp_path / "cache" / "mace" / "MACE-OFF23_small.model", folder("mace") / "small.model")
-    text = refusal(catalogue.request("mace-off:small"))
+    text = refusal(registry.request("mace-off:small"))
     assert f"{path} could not be read" in text
     assert "it is damaged or no MACE model; delete it and fetch it again" in text
 
@@ -113,7 +113,7 @@ def test_a_file_that_is_no_mace_model(tmp_path: Path) -> None:
     path = tmp_path / "state.model"
     torch.save({"weights": torch.zeros(3)}, path)
     assert f"{path} holds a dict; wanted is the .model file of a MACE energy model" in refusal(
-        catalogue.request(str(path))
+        registry.request(str(path))
     )
 
 
@@ -128,7 +128,7 @@ def test_a_mace_file_that_the_installed_versions_cannot_read(tmp_path: Path) -> 
     """The archive is whole, but what is in it is not where this e3nn keeps it."""
     path = tmp_path / "other.model"
     torch.save(Moved(), path)
-    text = refusal(catalogue.request(str(path)))
+    text = refusal(registry.request(str(path)))
     assert "it was made by other versions than are installed here (e3nn" in text
     assert "e3nn 0.4.4, which `hdistill teachers install mace` brings" in text
 
@@ -136,7 +136,7 @@ def test_a_mace_file_that_the_installed_versions_cannot_read(tmp_path: Path) -> 
 def test_a_mace_head_must_be_chosen(folder: Callable[[str], Path]) -> None:
     path = str(folder("mace") / "two_heads.model")
     assert "has several heads, each a level of theory: pbe, r2scan; choose one with --task" in refusal(
-        catalogue.request(path)
+        registry.request(path)
     )
 
 
@@ -144,7 +144,7 @@ def test_atoms_beyond_the_reach_of_mace_have_no_forces_and_no_curvature(folder: 
     lone = Structure(np.array([8]), np.zeros((1, 3)))
     apart = Structure(np.array([1, 1]), np.array([(0.0, 0, 0), (0, 0, 30)]))
     rows = Directions("rows", coordinate=np.array([0, 2], np.int32))
-    request = catalogue.request(str(folder("mace") / "small.model"), dtype="float64")
+    request = registry.request(str(folder("mace") / "small.model"), dtype="float64")
     with TeacherProcess(python_of("mace"), request) as teacher:
         answers = teacher.label([lone], [rows]) + teacher.label([apart], [rows])
     for labels in answers:
@@ -158,14 +158,14 @@ def test_atoms_beyond_the_reach_of_mace_have_no_forces_and_no_curvature(folder: 
 
 
 def test_a_name_that_fairchem_does_not_have() -> None:
-    text = refusal(catalogue.request("uma-s-1p9"))
+    text = refusal(registry.request("uma-s-1p9"))
     assert "fairchem has no model 'uma-s-1p9'. Did you mean 'uma-s-1p" in text
     assert "Known: uma-s-1p" in text
 
 
 def test_fairchem_weights_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # else it asks five times, with pauses
-    text = refusal(catalogue.request("uma-s-1p1", "omol"))
+    text = refusal(registry.request("uma-s-1p1", "omol"))
     assert "uma-s-1p1 are not on this machine and could not be fetched from facebook/UMA on Hugging Face" in text
     assert "give the file uma-s-1p1.pt as --teacher /path/to/uma-s-1p1.pt" in text
 
@@ -199,26 +199,26 @@ def test_fairchem_weights_that_are_gated(monkeypatch: pytest.MonkeyPatch, gate: 
     monkeypatch.setenv("HF_ENDPOINT", gate)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    text = refusal(catalogue.request("uma-s-1p1", "omol"))
+    text = refusal(registry.request("uma-s-1p1", "omol"))
     assert "gated: accept their licence at facebook/UMA on Hugging Face, then type `hf auth login`" in text
     assert "or give the file uma-s-1p1.pt as --teacher" in text
 
 
 def test_a_fairchem_checkpoint_that_is_damaged(folder: Callable[[str], Path], tmp_path: Path) -> None:
     path = damaged(tmp_path / "half.pt", folder("fairchem") / "conserving.pt")
-    assert f"{path} could not be read as a fairchem inference checkpoint" in refusal(catalogue.request(str(path)))
+    assert f"{path} could not be read as a fairchem inference checkpoint" in refusal(registry.request(str(path)))
 
 
 def test_a_fairchem_task_must_be_chosen(folder: Callable[[str], Path]) -> None:
     path = str(folder("fairchem") / "conserving.pt")
-    assert "has several tasks: omat, omol; choose one with --task" in refusal(catalogue.request(path))
+    assert "has several tasks: omat, omol; choose one with --task" in refusal(registry.request(path))
 
 
 def test_a_free_atom_is_refused_where_the_checkpoint_has_no_energy_of_it(folder: Callable[[str], Path]) -> None:
     free = Structure(np.array([8]), np.zeros((1, 3)))
     pair = Structure(np.array([8, 8]), np.array([(0.0, 0, 0), (0, 0, 1.2)]))
     path = str(folder("fairchem") / "direct.pt")  # with one task, which need not be named
-    with TeacherProcess(python_of("fairchem"), catalogue.request(path)) as teacher:
+    with TeacherProcess(python_of("fairchem"), registry.request(path)) as teacher:
         assert teacher.info.task == "omat"
         assert not teacher.info.conservative
         with pytest.raises(

@@ -16,7 +16,7 @@ from hdistill.labeler.process import memory
 from hdistill.labeler.process.batching import n_pairs
 from hdistill.labeler.process.host import HostSettings, TeacherHost
 from hdistill.labeler.process.parent import TeacherException, TeacherOutOfMemory
-from hdistill.labeler.teachers import registry as catalogue
+from hdistill.labeler.teachers import registry
 from hdistill.labeler.work.bisection import Failure, label_with_bisection
 
 SPEC = parse_spec("probes:2")
@@ -35,7 +35,7 @@ def directions(structures: Sequence[Structure]) -> list[Directions | None]:
 
 @pytest.fixture(scope="module")
 def request_ani() -> HostSettings:
-    return HostSettings(catalogue.request("ani-1x"))
+    return HostSettings(registry.request("ani-1x"))
 
 
 def ask_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,3 +154,21 @@ def test_its_process_ends_with_it() -> None:
     del calculator
     gc.collect()
     assert not process.alive
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("sevennet", "'7net-0' or '7net-l3i5' or '7net-mf-0'"),
+        ("SevenNet-0", "'7net-0' or '7net-l3i5' or '7net-mf-0'"),
+        ("MACE-MP", "'mace-mp'"),
+        ("mace_off:small", "'mace-off:small'"),
+        ("mace", "'mace-mp' or 'mace-off'"),
+        ("CHGNet", "'chgnet'"),
+        ("ANI-1x", "'ani-1x'"),
+        ("uma", "'uma-s-1p1' or 'uma-s-1p2' or 'uma-m-1p1'"),
+    ],
+)
+def test_a_name_of_a_family_or_in_other_letters_is_understood(name: str, suggestion: str) -> None:
+    with pytest.raises(InputError, match=rf"Did you mean {re.escape(suggestion)}\?"):
+        TeacherCalculator(name)

@@ -27,7 +27,7 @@ from ase.data import chemical_symbols
 from hdistill.data.errors import TeacherError
 from hdistill.data.structure import Directions, Labels, Structure
 from hdistill.labeler.process.parent import TeacherProcess
-from hdistill.labeler.teachers import environments, registry as catalogue
+from hdistill.labeler.teachers import environments, registry
 from hdistill.labeler.teachers.contract import TeacherRequest
 
 HERE = Path(__file__).parent
@@ -137,7 +137,7 @@ class Case:
 
     @property
     def family(self) -> str:
-        return catalogue.entry(self.name).family
+        return registry.entry(self.name).family
 
 
 CASES = [
@@ -202,7 +202,7 @@ class Bench:
 
     def request(self, dtype: str, task: str | None = None) -> TeacherRequest:
         name = self.case.name.format(folder=self.folder)
-        plain = catalogue.request(name, task or self.case.task, "float64" if dtype == "float64" else "float32")
+        plain = registry.request(name, task or self.case.task, "float64" if dtype == "float64" else "float32")
         return replace(plain, atom_energies=True, node_features=self.case.features is not None)
 
     def teacher(self, dtype: str) -> TeacherProcess:
@@ -640,7 +640,7 @@ def test_forces_without_an_energy_give_true_rows_or_none(monkeypatch: pytest.Mon
 
     monkeypatch.setitem(sys.modules, "swirling", types.ModuleType("swirling"))
     monkeypatch.setattr(sys.modules["swirling"], "Swirl", Swirl, raising=False)
-    teacher = load(catalogue.request("ase:swirling.Swirl", dtype="float64"))
+    teacher = load(registry.request("ase:swirling.Swirl", dtype="float64"))
     s = rattled(Atoms("Ar2", [(1, 0, 0), (0, 2, 1)]), 0)
     assert teacher.label([s], [None])[0].hessian is None
     with pytest.raises(TeacherError, match=r"columns of a Jacobian that is not symmetric.*--hessian full"):
@@ -664,4 +664,4 @@ def test_a_calculator_that_cannot_be_made_says_why(name: str, says: str) -> None
     from hdistill.labeler.teachers.ase import load
 
     with pytest.raises(TeacherError, match=says):
-        load(catalogue.request(name))
+        load(registry.request(name))

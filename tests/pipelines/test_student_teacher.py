@@ -17,7 +17,7 @@ from hdistill.data.support.publish import sha256_of
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.process.parent import TeacherProcess
 from hdistill.labeler.run import RunSettings, label
-from hdistill.labeler.teachers import environments, registry as catalogue
+from hdistill.labeler.teachers import environments, registry
 from hdistill.trainer.evaluation.dynamics import nve
 from hdistill.trainer.evaluation.errors import evaluate_student, samples_of
 from hdistill.trainer.fitting.fit import fit
@@ -32,7 +32,7 @@ CHECKPOINTS = Path(__file__).parents[1] / "labeler" / "checkpoints"
 
 def refusal(name: str) -> str:
     with pytest.raises(TeacherError) as error:
-        TeacherProcess(Path(sys.executable), catalogue.request(name), deadline_s=120)
+        TeacherProcess(Path(sys.executable), registry.request(name), deadline_s=120)
     return str(error.value)
 
 
@@ -124,7 +124,7 @@ def test_a_model_of_another_package_is_a_teacher(tmp_path: Path, monkeypatch: py
         assert sample.labels.hessian is not None
         diagonal = np.array([sample.labels.hessian.values[3 * i, i, 0] for i in range(n)])
         np.testing.assert_allclose(diagonal, 0.5 * (n - 1), rtol=1e-6)
-    with TeacherProcess(Path(sys.executable), catalogue.request("outside:springs:0.5"), deadline_s=60) as process:
+    with TeacherProcess(Path(sys.executable), registry.request("outside:springs:0.5"), deadline_s=60) as process:
         assert process.info.elements == (18,)
     assert "could not be loaded: ValueError: could not convert" in refusal("outside:springs:soft")
 
