@@ -29,7 +29,7 @@ from hdistill.data.sources.from_atoms import Unusable, structure_of
 from hdistill.data.structure import Directions, Labels, Structure
 
 from .planning import checks
-from .process.batching import default_edges, edges, pack
+from .process.batching import default_edges, n_pairs, pack
 from .process.host import DEADLINE_S, HostSettings, TeacherHost
 from .teachers import registry
 from .teachers.contract import TeacherInfo
@@ -78,7 +78,7 @@ class TeacherCalculator(Calculator):  # type: ignore[misc]  # ASE is not typed
         """Labels of many structures, in order, in as few evaluations as fit; Hessian products where directions are given."""
         given = [self._structure(s) for s in structures]
         wanted = [None] * len(given) if directions is None else list(directions)
-        sizes = [edges(s) for s in given]
+        sizes = [n_pairs(s) for s in given]
         labels: dict[int, Labels] = {}
         for batch in pack(sizes, self.pairs_at_once):
             answer = self._host.label(
@@ -86,7 +86,7 @@ class TeacherCalculator(Calculator):  # type: ignore[misc]  # ASE is not typed
             )
             labels |= zip(batch, answer, strict=True)
         for i, s in enumerate(given):
-            problem = checks.labels_problem(labels[i], conservative=False)
+            problem = checks.labels_problem(labels[i], False, s.n_atoms)
             if problem is not None:
                 raise TeacherError(f"{self.info.name} gave no labels of structure {s.id}: {problem}.")
         return [labels[i] for i in range(len(given))]

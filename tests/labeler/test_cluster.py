@@ -28,7 +28,7 @@ from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.process import gpus
 from hdistill.labeler.process.host import HostSettings
 from hdistill.labeler.run import RunSettings, label
-from hdistill.labeler.teachers import registry as catalogue
+from hdistill.labeler.teachers import registry
 from hdistill.pipelines.cli.main import main
 from tests.labeler.conftest import clusters
 from tests.labeler.dask_processes import ended, scheduler, wait_until, worker
@@ -170,7 +170,7 @@ def test_the_teachers_of_one_task_of_a_job_array_share_its_gpus(
     monkeypatch.setenv(gpus.VARIABLE, "3,5")
     assert gpus.one_each("cuda", 3) == ["3", "5", "3"]
     assert gpus.one_each("cuda:1", 2) == gpus.one_each("cpu", 2) == [None, None]
-    asked = catalogue.request("ase:tests.labeler.slow.TellsItsGpu", arguments={"folder": str(tmp_path)})
+    asked = registry.request("ase:tests.labeler.slow.TellsItsGpu", arguments={"folder": str(tmp_path)})
     assert what_its_teacher_sees(HostSettings(asked, gpu="5"), tmp_path) == "5"
     assert what_its_teacher_sees(HostSettings(asked), tmp_path) == "3,5"
 
@@ -188,7 +188,7 @@ def test_each_local_teacher_sees_one_gpu(tmp_path: Path, argon: Path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv(gpus.VARIABLE, "4,7")
     (tmp_path / "plan.json").write_text("{}")
-    asked = catalogue.request("ase:tests.labeler.slow.TellsItsGpu", arguments={"folder": str(tmp_path)})
+    asked = registry.request("ase:tests.labeler.slow.TellsItsGpu", arguments={"folder": str(tmp_path)})
     with TeacherPool(HostSettings(replace(asked, device="cuda")), 3) as teachers, ExitStack() as borrowed:
         seen = []
         for _ in range(3):  # each while the others are at work

@@ -28,7 +28,7 @@ from hdistill.labeler.planning.plan import CHUNK_EDGES, LabelSettings, cut, load
 from hdistill.labeler.process import batching
 from hdistill.labeler.process.parent import TeacherProcess
 from hdistill.labeler.run import LabelResult, RunSettings, label
-from hdistill.labeler.teachers import environments, registry as catalogue
+from hdistill.labeler.teachers import environments, registry
 from tests.files import files_of
 from tests.labeler import poison
 from tests.labeler.conftest import clusters, with_element, write_extxyz
@@ -57,7 +57,7 @@ def test_every_structure_is_labelled_once_and_right(done: LabelResult, argon: Pa
     samples = samples_of(done.path)
     assert len({s.structure.id for s in samples}) == len(samples) == 150
     assert {s.split for s in samples} == {"train", "val", "test"}
-    request = catalogue.request("lennard-jones", dtype="float64")
+    request = registry.request("lennard-jones", dtype="float64")
     with TeacherProcess(Path(sys.executable), request) as teacher:
         for sample in samples[:3]:
             structure, products = sample.structure, sample.labels.hessian

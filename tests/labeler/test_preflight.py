@@ -15,9 +15,9 @@ from hdistill.data.structure import HessianProducts, Labels, Structure
 from hdistill.labeler.planning import preflight
 from hdistill.labeler.process.host import HostSettings, TeacherHost
 from hdistill.labeler.process.parent import TeacherProcess
-from hdistill.labeler.teachers import registry as catalogue
+from hdistill.labeler.teachers import registry
 
-REQUEST = catalogue.request("lennard-jones")
+REQUEST = registry.request("lennard-jones")
 HOST = HostSettings(REQUEST)
 PROBES = parse_spec("probes:4")
 

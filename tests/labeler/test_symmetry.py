@@ -21,10 +21,10 @@ from hdistill.labeler.planning import symmetry
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.process.parent import TeacherProcess
 from hdistill.labeler.run import RunSettings, label as run_label, label_share
-from hdistill.labeler.teachers import environments, registry as catalogue
+from hdistill.labeler.teachers import environments, registry
 from hdistill.labeler.teachers.lennard_jones import load
 
-TEACHER = load(catalogue.request("lennard-jones", dtype="float64"))
+TEACHER = load(registry.request("lennard-jones", dtype="float64"))
 
 
 def structure_of(atoms: Atoms) -> Structure:
@@ -231,13 +231,13 @@ def test_a_teacher_that_breaks_the_symmetry_is_asked_for_all_rows(broken: str) -
 @pytest.mark.parametrize(("name", "tolerance"), [("7net-0", 1e-8), ("chgnet", 1e-9)])
 def test_a_real_teacher_in_float64(name: str, tolerance: float) -> None:
     """SevenNet-0 tells a structure from its mirror image: with mirrors among the operations this would be 4e-4 off."""
-    family = catalogue.entry(name).family
+    family = registry.entry(name).family
     python = environments.find(family)
     if python is None:
         pytest.skip(f"{family} is not installed; `hdistill teachers install {family}` or `make teachers`")
     s = structure_of(perovskite() * (1, 1, 2))
     wanted = Directions("rows", coordinate=np.array([0, 1, 15, 16, 3, 4, 18, 19], np.int32))  # x and y of Sr and Ti
-    with TeacherProcess(python, catalogue.request(name, dtype="float64")) as teacher:
+    with TeacherProcess(python, registry.request(name, dtype="float64")) as teacher:
         (found,) = symmetry.sparing(lambda batch, wanted, _: teacher.label(batch, wanted))([s], [wanted], 0)
         (truth,) = teacher.label([s], [wanted])
     assert found.hessian is not None

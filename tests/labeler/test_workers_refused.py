@@ -22,7 +22,7 @@ from hdistill.labeler.executors.inspection import WorkerTask, look_around
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.process.host import HostSettings
 from hdistill.labeler.run import RunSettings, label
-from hdistill.labeler.teachers import registry as catalogue
+from hdistill.labeler.teachers import registry
 from tests.labeler.dask_processes import HERE, environment, scheduler, wait_for_workers, wait_until, worker
 
 pytestmark = pytest.mark.xdist_group("workers_refused")  # they share two environments
@@ -60,7 +60,7 @@ def task(tmp_path: Path) -> WorkerTask:
     folder = tmp_path / "labels"
     folder.mkdir()
     (folder / "plan.json").write_text("{}")
-    return WorkerTask.of(folder, HostSettings(catalogue.request("lennard-jones"), HERE))
+    return WorkerTask.of(folder, HostSettings(registry.request("lennard-jones"), HERE))
 
 
 def outcome(address: str, task: WorkerTask, n_workers: int = 1) -> str:
@@ -157,7 +157,7 @@ def test_a_worker_with_another_plan_or_without_permission(task: WorkerTask, monk
 
 
 def test_a_worker_without_the_teacher(dask: str, task: WorkerTask, tmp_path: Path) -> None:
-    host = HostSettings(catalogue.request("mace-mp:small"), Path("/nowhere/bin/python"))
+    host = HostSettings(registry.request("mace-mp:small"), Path("/nowhere/bin/python"))
     with worker(dask, tmp_path, environment={"HDISTILL_TEACHERS": str(tmp_path / "none")}):
         said = outcome(dask, replace(task, host=host))
     assert "it has no mace teacher: /nowhere/bin/python does not exist there" in said
