@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 
 from hdistill.data.errors import InputError, TeacherError
 from hdistill.data.sources import Keys, SourceReport
-from hdistill.data.sources.from_atoms import Unusable, structure_of
+from hdistill.data.sources.charge_spin import role_of
+from hdistill.data.sources.make import structure_of
+from hdistill.data.sources.record import Unusable, record_of
 from hdistill.data.structure import Directions, Labels, Structure
 
 from .planning import checks
@@ -144,7 +146,7 @@ class TeacherCalculator(Calculator):  # type: ignore[misc]  # ASE is not typed
     def _structure(self, atoms: Atoms | Structure) -> Structure:
         """What the teacher is asked. Raises InputError."""
         try:
-            s = atoms if isinstance(atoms, Structure) else structure_of(atoms, Keys(), SourceReport(), "")
+            s = atoms if isinstance(atoms, Structure) else structure_of(record_of(atoms), Keys(), SourceReport(), "")
         except Unusable as error:
             raise InputError(f"The structure cannot be used: {error}.") from error
         problem = checks.structure_problem(s, self.info.elements)
@@ -153,5 +155,6 @@ class TeacherCalculator(Calculator):  # type: ignore[misc]  # ASE is not typed
         return s
 
 
-def _electrons(atoms: Atoms) -> list[Any]:
-    return [atoms.info.get(key) for key in ("charge", "total_charge", "spin", "total_spin")]
+def _electrons(atoms: Atoms) -> dict[str, Any]:
+    """What its info says of charge and spin."""
+    return {key: value for key, value in atoms.info.items() if isinstance(key, str) and role_of(key)}
