@@ -18,7 +18,8 @@ from hdistill.data.errors import TeacherError
 from hdistill.data.format.shard import read_samples
 from hdistill.data.labelsets.label_set import verify
 from hdistill.data.sources import Keys, SourceReport
-from hdistill.data.sources.from_atoms import structure_of
+from hdistill.data.sources.make import structure_of
+from hdistill.data.sources.record import record_of
 from hdistill.data.sources.select import order_key
 from hdistill.labeler.estimate import estimate
 from hdistill.labeler.planning.plan import LabelSettings
@@ -81,7 +82,12 @@ def rounded(structures: list[Atoms]) -> list[Atoms]:
 
 
 def key_of(atoms: Atoms) -> int:
-    return order_key(0, structure_of(atoms, Keys(), SourceReport(), "x").id)
+    return order_key(0, id_of(atoms))
+
+
+def id_of(atoms: Atoms) -> str:
+    """The id of the structure that a file of this becomes."""
+    return structure_of(record_of(atoms), Keys(), SourceReport(), "x").id
 
 
 def settings(source: Path) -> LabelSettings:
@@ -116,7 +122,7 @@ def check(poison: Sequence[Atoms], innocent: tuple[list[Atoms], dict[str, bytes]
     labels = labels_of(result.path)
     assert {key: labels[key] for key in wanted} == wanted
     rows = {row.id: row for row in result.manifest.quarantine}
-    culprits = {structure_of(a, Keys(), SourceReport(), "x").id: a.info["group"] for a in poison}
+    culprits = {id_of(a): a.info["group"] for a in poison}
     assert {*labels, *rows} == {*wanted, *culprits}
     for key, act in culprits.items():
         reason = REASONS.get(act, "bad labels")
