@@ -31,9 +31,6 @@ from .moment import DENSITY, SILU_GAIN, linear
 from .radial import BesselBasis
 
 HIDDEN = 4  # width of the networks on atoms, which are few, in channels
-RADIAL_SIZE = (
-    0.6  # of fresh radial functions: densities near 1/2 in molecules, products of which neither grow nor vanish
-)
 
 
 class Ace(nn.Module):
@@ -68,7 +65,7 @@ class Ace(nn.Module):
         self.layers = nn.ModuleList(blocks)
         # The filters of all layers in one product: the basis carries envelope and bias.
         self.filter_widths = [layer.width for layer in blocks]
-        self.filters = smooth_filters(basis, sum(self.filter_widths))
+        self.filters = linear(basis + 1, sum(self.filter_widths))
         width = HIDDEN * channels
         self.readout = nn.Sequential(
             linear(width, width // 2, SILU_GAIN, 0.0), nn.SiLU(), linear(width // 2, 1, SILU_GAIN, 0.0)
@@ -84,16 +81,6 @@ class Ace(nn.Module):
             scalar, turning = layer(scalar, turning, edge_index, harmonics, weights, self.products)
         energies: torch.Tensor = self.readout(scalar).squeeze(1) * self.scale
         return energies
-
-
-def smooth_filters(basis: int, width: int) -> nn.Linear:
-    """Fresh radial functions: the n-th wave of the basis weighs 1/n, so that they, and their derivatives, begin smooth."""
-    filters = linear(basis + 1, width)
-    sizes = [1 / n for n in range(1, basis + 1)] + [1.0]
-    scale = RADIAL_SIZE * math.sqrt((basis + 1) / sum(size**2 for size in sizes))
-    with torch.no_grad():
-        filters.weight *= scale * torch.tensor(sizes)
-    return filters
 
 
 class Layer(nn.Module):
