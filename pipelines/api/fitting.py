@@ -28,20 +28,25 @@ def fit(
     cache: Place | None = None,
     cache_size: str | int = "10GB",
     progress: bool = True,
+    begin_from: Place | None = None,
     **settings: Unpack[FitOptions],
 ) -> Fitted:
     """Fit a student to a label set into the run folder `out`; the same call again goes on where it stopped.
 
     labels: a folder, the result of label(), or an address (s3://, gs://, hf://, https://), whose shards are kept in `cache` up to
     `cache_size`. recipe: "paper", "paper-mptrj" or a TOML file; settings given here win. log: "tensorboard", "wandb", where the
-    rows of log.csv go, too. Raises InputError, LabelSetError, PlanMismatch; KeyboardInterrupt once all is saved.
+    rows of log.csv go, too. begin_from: a run of the same student and elements, whose weights are the first ones.
+
+    Raises InputError, LabelSetError, PlanMismatch; KeyboardInterrupt once all is saved.
     """
     place = labels_place(labels)
     wanted = fit_settings(None if recipe is None else str(folder_of(recipe)), dict(settings))
     check_labels(place)
     from hdistill.trainer.fitting.fit import fit as run_fit
 
-    done = run_fit(place, folder_of(out), wanted, progress, cache_of(place, cache, cache_size), log)
+    first = None if begin_from is None else folder_of(begin_from)
+    at_hand = cache_of(place, cache, cache_size)
+    done = run_fit(place, folder_of(out), wanted, progress, at_hand, log, begin_from=first)
     return result_of(Fitted, asdict(done))
 
 

@@ -23,7 +23,7 @@ def _defaults() -> dict[str, Any]:
 
 
 FIT_SECTIONS = {
-    "The run": ("out", "resume", "finish_in", "recipe", "steps", "max_seconds", "seed", "log"),
+    "The run": ("out", "resume", "finish_in", "recipe", "begin_from", "steps", "max_seconds", "seed", "log"),
     "The student": ("student", "repulsion"),
     "The loss": (
         *("energy_weight", "energy_weight_end", "difference_weight", "atom_energy_weight"),
@@ -42,6 +42,9 @@ FIT_SECTIONS = {
     "--finish-in",
     metavar="N|TIME",
     help="With --resume: end in N more steps, or in 60s, 10min of CPU time, the learning rate brought down.",
+)
+@click.option(
+    "--begin-from", type=PATH, metavar="RUN", help="First weights from a run of the same student and elements."
 )
 @click.option("--student", metavar="NAME", help="painn, painn-small, ...; see `hdistill students`.")
 @click.option("--steps", type=int, metavar="N", help="Gradient steps.")
@@ -109,6 +112,7 @@ def fit(
     recipe: str | None,
     log: tuple[str, ...],
     finish_in: str | None,
+    begin_from: Path | None,
     cache: Path | None,
     cache_size: str,
     quiet: bool,
@@ -131,7 +135,7 @@ def fit(
     given = {name: value for name, value in options.items() if value is not None}
     shared: dict[str, Any] = {"log": log, "cache": cache, "cache_size": cache_size, "progress": not quiet, **given}
     if resume is not None:
-        if out is not None or recipe is not None or not given.keys() <= set(RESUMABLE):
+        if out is not None or recipe is not None or begin_from is not None or not given.keys() <= set(RESUMABLE):
             allowed = ", ".join(f"--{name.replace('_', '-')}" for name in RESUMABLE)
             raise click.UsageError(
                 f"--resume keeps the run's own settings; only LABELS, --finish-in, {allowed} go with it."
@@ -140,4 +144,4 @@ def fit(
     elif labels is None or out is None or finish_in is not None:
         raise click.UsageError("Give LABELS and -o DIR, or --resume RUN, with which --finish-in goes.")
     else:
-        print_result(fitting.fit(labels, out, recipe=recipe, **shared), as_json)
+        print_result(fitting.fit(labels, out, recipe=recipe, begin_from=begin_from, **shared), as_json)

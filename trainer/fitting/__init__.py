@@ -11,6 +11,7 @@ compiled.py          gradients as machine code
 validation.py        errors while fitting
 rows.py              what steps and validations say, and the log's columns
 state.py             what a resumed fit needs
+warm.py              a fit that goes on from another student
 ranks.py             several processes that fit one student
 run_folder.py        settings.json, log.csv and the lock
 report.py            remarks, progress, how long it will take

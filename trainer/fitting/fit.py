@@ -36,6 +36,7 @@ from .state import TrainState, end_early, finished, new_state, restore_state, sa
 from .statistics import Statistics, keep_statistics, statistics_for
 from .step import Gradients, eager_gradients, train_step
 from .validation import NOTHING_TO_VALIDATE, Validation, validation_of
+from .warm import FirstStudent, first_student
 
 LOG_EVERY = 10  # steps
 SAVE_EVERY_S = 60.0
@@ -68,6 +69,7 @@ class Run:
     validation: Validation
     state: TrainState
     reporter: Reporter
+    begun_from: str = ""  # the student that it went on from
 
 
 def fit(
@@ -78,19 +80,21 @@ def fit(
     cache: ShardCache | None = None,
     loggers: Sequence[str] = (),
     finish_in: int | float | None = None,
+    begin_from: Path | str | None = None,
 ) -> FitResult:
     """Fit a student to the training split of a label set; the best by validation is kept in the folder `out`.
 
     labels: a folder or an address (s3://, gs://, hf://, http(s)://), whose shards are read through the cache; loggers: where
     the rows of log.csv go, too (see loggers.py); finish_in: end in so many steps (a whole number) or CPU seconds (a float) from
-    where the fit stands, with the learning rate brought down.
+    where the fit stands, with the learning rate brought down; begin_from: a run, or student file, of the same student and
+    elements, whose weights and reference energies are the first ones here (warm.py).
 
     The same call on the same folder goes on where it stopped (Ctrl-C, kill) and on a CPU gives the same losses, bit for bit;
     with more steps it goes on from its end. Raises LabelSetError, PlanMismatch, InputError; KeyboardInterrupt once all is saved.
     """
     check_loggers(loggers)
     with all_ranks(settings.device) as ranks, freed_memory_kept(), tf32_allowed(settings.tf32):
-        run = _prepared(labels, Path(out), settings, ranks, cache, progress)
+        run = _prepared(labels, Path(out), settings, ranks, cache, progress, first_student(begin_from))
         with _claimed(run, finish_in), deferred_interrupt() as interrupt:
             _train(run, interrupt, loggers)
             if ranks.first:
@@ -113,13 +117,21 @@ def resume(
     labels: where its label set is now, if it was moved; finish_in: see fit; changes: steps, max_seconds, max_edges or device,
     where others are wanted now. Raises InputError where no fit was begun in the folder.
     """
-    place, settings = begun(Path(run))
-    settings = replace(settings, **changes)  # type: ignore[arg-type]
-    return fit(place if labels is None else labels, run, settings, progress, cache, loggers, finish_in)
+    stored = begun(Path(run))
+    settings = replace(stored.settings, **changes)  # type: ignore[arg-type]
+    place = stored.labels if labels is None else labels
+    first = None if (Path(run) / LAST).exists() else stored.begun_from
+    return fit(place, run, settings, progress, cache, loggers, finish_in, first)
 
 
 def _prepared(
-    labels: Path | str, out: Path, settings: FitSettings, ranks: Ranks, cache: ShardCache | None, progress: bool
+    labels: Path | str,
+    out: Path,
+    settings: FitSettings,
+    ranks: Ranks,
+    cache: ShardCache | None,
+    progress: bool,
+    first: FirstStudent | None,
 ) -> Run:
     """Everything a fit needs, before anything is written."""
     if settings.batch_size < ranks.count:
@@ -128,11 +140,15 @@ def _prepared(
         )
     label_set = labels_of_all(labels, cache, ranks)
     statistics = statistics_for(label_set, settings, out, ranks)
+    if first is not None:
+        statistics = first.statistics(statistics, settings)
     validation = validation_of(label_set, settings, statistics) if ranks.first else NOTHING_TO_VALIDATE
     state = _fresh_state(statistics, settings, ranks)
-    return Run(
-        out, settings, ranks, label_set, statistics, validation, state, Reporter(progress and ranks.first, settings)
-    )
+    if first is not None:
+        first.give_weights(state)
+    place = "" if first is None else str(first.path)
+    reporter = Reporter(progress and ranks.first, settings)
+    return Run(out, settings, ranks, label_set, statistics, validation, state, reporter, place)
 
 
 def _fresh_state(statistics: Statistics, settings: FitSettings, ranks: Ranks) -> TrainState:
@@ -155,7 +171,7 @@ def _claimed(run: Run, finish_in: int | float | None) -> Iterator[None]:
 
         def claimed() -> bytes:
             stack.enter_context(locked(run.out))
-            claim(run.out, run.settings, run.labels)
+            claim(run.out, run.settings, run.labels, run.begun_from)
             keep_statistics(run.statistics, run.labels, run.settings, run.out)
             return (run.out / LAST).read_bytes() if (run.out / LAST).exists() else b""
 

@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -51,23 +51,36 @@ class Log(Protocol):
     def __call__(self, row: Mapping[str, Any]) -> None: ...
 
 
-def claim(run: Path, settings: FitSettings, labels: LabelSet) -> None:
+@dataclass(frozen=True)
+class Begun:
+    """What settings.json says of a fit: where its label set was, its settings, the student that its first weights are of."""
+
+    labels: str
+    settings: FitSettings
+    begun_from: str | None
+
+
+def claim(run: Path, settings: FitSettings, labels: LabelSet, begun_from: str = "") -> None:
     """Make the folder this fit's own, or see that it already is. Raises PlanMismatch where it belongs to something else."""
     file = run / SETTINGS
     place = labels.address or str(labels.path.resolve())
     wanted = {"version": VERSION, "settings": settings.as_json(), "label_set": labels.digest, "labels": place}
     if file.exists():
-        _check_same(run, _read(file), settings, labels)
+        stored = _read(file)
+        _check_same(run, stored, settings, labels)
+        begun_from = begun_from or stored.get("begun_from", "")
+    if begun_from:
+        wanted["begun_from"] = begun_from
     publish(file, (json.dumps(wanted, indent=1) + "\n").encode(), replace=True)
 
 
-def begun(run: Path) -> tuple[str, FitSettings]:
-    """Where the label set of a run was, and its settings. Raises InputError where no fit was begun."""
+def begun(run: Path) -> Begun:
+    """What was begun in a folder. Raises InputError where no fit was."""
     file = run / SETTINGS
     if not file.exists():
         raise InputError(f"{run} holds no fit that was begun (it has no {SETTINGS}); begin one with `hdistill fit`.")
     stored = _read(file)
-    return stored["labels"], settings_from(stored["settings"])
+    return Begun(stored["labels"], settings_from(stored["settings"]), stored.get("begun_from"))
 
 
 def _check_same(run: Path, stored: Mapping[str, Any], settings: FitSettings, labels: LabelSet) -> None:
