@@ -95,15 +95,15 @@ def inside(family: str, folder: str) -> None:
 
 def _timed(*methods: Callable[[], Any]) -> list[tuple[Any, float]]:
     """What each method gives and its median CPU seconds, in turn."""
-    found: list[Any] = [None] * len(methods)
+    actual: list[Any] = [None] * len(methods)
     times: list[list[float]] = [[] for _ in methods]
     for turn in range(ROUNDS + 1):
         for index, method in enumerate(methods):
             began = time.process_time()
-            found[index] = method()
+            actual[index] = method()
             if turn:  # the first turn warms up
                 times[index].append(time.process_time() - began)
-    return [(value, statistics.median(taken)) for value, taken in zip(found, times, strict=True)]
+    return [(value, statistics.median(taken)) for value, taken in zip(actual, times, strict=True)]
 
 
 def _structures(n_atoms: int, count: int) -> list[Any]:
@@ -113,7 +113,7 @@ def _structures(n_atoms: int, count: int) -> list[Any]:
     from hdistill.data.structure import Structure
 
     sites = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
-    found = []
+    actual = []
     for seed in range(count):
         if n_atoms in MOLECULES.values():
             atoms = molecule(next(name for name, n in MOLECULES.items() if n == n_atoms))
@@ -123,8 +123,8 @@ def _structures(n_atoms: int, count: int) -> list[Any]:
         else:
             atoms = Atoms("SrTiO3", scaled_positions=sites, cell=[3.9] * 3, pbc=True) * (1, 1, n_atoms // 5)
         atoms.rattle(0.05, seed=seed)
-        found.append(Structure(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc))
-    return found
+        actual.append(Structure(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc))
+    return actual
 
 
 if __name__ == "__main__":

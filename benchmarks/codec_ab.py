@@ -91,9 +91,10 @@ def students(exact: Path, out: Path, steps: int, seeds: int, student: str) -> li
             # The order of samples follows from the bytes of a label set; here it is to be the same for all.
             with patch.object(LabelSet, "digest", "one order for all"):
                 fit(labels, run, settings, progress=False)
-            found = evaluate_student(run, exact, "test")
+            actual = evaluate_student(run, exact, "test")
             kept = {
-                k: found[k] for k in ("force_mae_mev_per_angstrom", "energy_mae_mev_per_atom", "hessian_relative_error")
+                k: actual[k]
+                for k in ("force_mae_mev_per_angstrom", "energy_mae_mev_per_atom", "hessian_relative_error")
             }
             rows.append({"seed": seed, "name": name, "label_error": error, **kept})
     return rows
@@ -130,15 +131,15 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row["name"] for row in rows):
-        mine = [row for row in rows if row["name"] == name]
+        own = [row for row in rows if row["name"] == name]
 
-        def cells(key: str, form: str, mine: list[dict[str, Any]] = mine) -> str:
-            ratios = [row[key] / exact[row["seed"]][key] for row in mine]
+        def cells(key: str, form: str, own: list[dict[str, Any]] = own) -> str:
+            ratios = [row[key] / exact[row["seed"]][key] for row in own]
             error = statistics.stdev(ratios) / len(seeds) ** 0.5 if len(seeds) > 1 else float("nan")
-            return f"{statistics.mean(row[key] for row in mine):{form}} | {statistics.mean(ratios):.3f} ± {error:.3f}"
+            return f"{statistics.mean(row[key] for row in own):{form}} | {statistics.mean(ratios):.3f} ± {error:.3f}"
 
         both = f"{cells('force_mae_mev_per_angstrom', '.1f')} | {cells('hessian_relative_error', '.4f')}"
-        lines.append(f"| {name} | {mine[0]['label_error']:.1e} | {both} |")
+        lines.append(f"| {name} | {own[0]['label_error']:.1e} | {both} |")
     spread = {
         key: statistics.stdev(row[key] for row in exact.values()) / statistics.mean(row[key] for row in exact.values())
         for key in ("force_mae_mev_per_angstrom", "hessian_relative_error")

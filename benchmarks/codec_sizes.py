@@ -100,7 +100,7 @@ def symmetry(labelled: Sequence[Labelled], stored: Sequence[Stored]) -> Numbers:
 
     For probes this is the most that could be gained: a decoder knows the other elements only after solving for all of them.
     """
-    found = []
+    actual = []
     for (structure, products), s in zip(labelled, stored, strict=True):
         v = products.directions.vectors(structure.n_atoms).reshape(len(s.numbers), -1)
         q = s.numbers.reshape(v.shape)
@@ -109,13 +109,13 @@ def symmetry(labelled: Sequence[Labelled], stored: Sequence[Stored]) -> Numbers:
             element = int(np.flatnonzero(v[i])[0]) if products.directions.kind == "rows" else (7 * i) % v.shape[1]
             known = v[j] @ q[i] * 2.0 ** (int(s.step[i]) - int(s.step[j])) - v[i] @ q[j] + v[i, element] * q[j, element]
             changed[j, element] = q[j, element] - np.rint(known * v[i, element])
-        found.append(changed.reshape(s.numbers.shape))
-    return found
+        actual.append(changed.reshape(s.numbers.shape))
+    return actual
 
 
 def earlier(labelled: Sequence[Labelled], stored: Sequence[Stored]) -> Numbers:
     """An atom with the signs that an earlier probe gave it (or all opposite ones) is predicted by that probe's numbers, shrunk."""
-    found = []
+    actual = []
     for (_, products), s in zip(labelled, stored, strict=True):
         signs, changed = products.directions.signs, s.numbers.copy()
         for k in range(1, 0 if signs is None else len(signs)):
@@ -127,8 +127,8 @@ def earlier(labelled: Sequence[Labelled], stored: Sequence[Stored]) -> Numbers:
             sums = np.einsum("ja,jac->ac", agree * scale[:, None], s.numbers[:k])
             n = np.abs(agree).sum(axis=0)[:, None]
             changed[k] -= np.rint(0.6 * sums / np.maximum(n, 1))
-        found.append(changed)
-    return found
+        actual.append(changed)
+    return actual
 
 
 def springs(labelled: Sequence[Labelled], stored: Sequence[Stored]) -> Numbers:
@@ -138,7 +138,7 @@ def springs(labelled: Sequence[Labelled], stored: Sequence[Stored]) -> Numbers:
         {pair for s, _ in labelled for pair in itertools.combinations_with_replacement(sorted(set(s.numbers)), 2)}
     )
     designs = [_design(s, p.directions.vectors(s.n_atoms), keys) for s, p in labelled]
-    found: Numbers = [s.numbers for s in stored]
+    actual: Numbers = [s.numbers for s in stored]
     for half in (0, 1):
         square, right = np.zeros((designs[0].shape[1],) * 2), np.zeros(designs[0].shape[1])
         for design, one in list(zip(designs, labelled, strict=True))[1 - half :: 2]:
@@ -148,8 +148,8 @@ def springs(labelled: Sequence[Labelled], stored: Sequence[Stored]) -> Numbers:
         constants = np.linalg.solve(square + 1e-3 * np.eye(len(square)), right)
         for i in range(half, len(stored), 2):
             guess = (designs[i] @ constants).reshape(stored[i].numbers.shape)
-            found[i] = stored[i].numbers - np.rint(np.ldexp(guess, -_spread(stored[i].step, guess)))
-    return found
+            actual[i] = stored[i].numbers - np.rint(np.ldexp(guess, -_spread(stored[i].step, guess)))
+    return actual
 
 
 def _design(structure: Structure, v: np.ndarray, keys: list[tuple[int, int]]) -> np.ndarray:
@@ -285,9 +285,9 @@ def sizes(sets: dict[str, list[Labelled]]) -> str:
         "|---|" + "---|" * (len(sets) + 1),
     ]
     for way in WAYS:
-        found = [measure(way, labelled) for labelled in sets.values()]
-        error = np.concatenate([errors for _, errors in found])
-        cells = " | ".join(f"{n_bytes:.2f}" for n_bytes, _ in found)
+        actual = [measure(way, labelled) for labelled in sets.values()]
+        error = np.concatenate([errors for _, errors in actual])
+        cells = " | ".join(f"{n_bytes:.2f}" for n_bytes, _ in actual)
         lines.append(f"| {way.name} | {cells} | {error.mean():.1e} ({error.max():.1e}) |")
     return "\n".join(lines)
 
@@ -310,10 +310,10 @@ def reading(labelled: Sequence[Labelled], rounds: int = 7) -> str:
             values = file["values"][ends[a] : ends[b]]
             if not len(step):
                 return values
-            mine = owner[ends[a] : ends[b]]
+            own = owner[ends[a] : ends[b]]
             if step.dtype.kind == "f":
-                return values.astype(np.float32) * step[mine]
-            return codec.decode(values[:, None, None], step[mine])
+                return values.astype(np.float32) * step[own]
+            return codec.decode(values[:, None, None], step[own])
 
         ways[way.name.strip("*. ")] = read
     times: dict[str, list[float]] = {name: [] for name in ways}

@@ -52,9 +52,9 @@ def main(
     first = label(asked, out / "labels-ani-1x", data, RunSettings(workers=1), _say).path
     motion = Motion(steps=md_steps, temperature_K=temperature)
     starts = first_of_each_group(list(samples_of(open_label_set(first), "test")))[:molecules]
-    found = compare(first, out, student, steps, starts, motion)
-    (out / "direct-teacher.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(markdown(found))
+    actual = compare(first, out, student, steps, starts, motion)
+    (out / "direct-teacher.json").write_text(json.dumps(actual, indent=1) + "\n")
+    print(markdown(actual))
 
 
 def compare(labels: Path, out: Path, student: str, steps: int, starts: list[Sample], motion: Motion) -> dict[str, Any]:
@@ -93,12 +93,12 @@ def first_of_each_group(samples: list[Sample]) -> list[Sample]:
     return sorted(groups.values(), key=lambda sample: (-sample.structure.n_atoms, sample.structure.id))
 
 
-def markdown(found: dict[str, Any]) -> str:
+def markdown(actual: dict[str, Any]) -> str:
     lines = [
         "| student | force MAE to ANI-1x, to the direct one, meV/Å | molecule | fs | drift meV/atom | excursion | whole until fs |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in found["students"]:
+    for row in actual["students"]:
         errors = ", ".join("-" if e is None else f"{e:.0f}" for e in (row["error_to_original"], row["error_to_direct"]))
         for moved in row["dynamics"]:
             figures = [moved["drift_mev_per_atom"], moved["excursion_mev_per_atom"]]

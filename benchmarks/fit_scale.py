@@ -61,11 +61,11 @@ def main(largest: int, student: str, child: Path | None) -> None:
             labels = Path(folder) / str(n)
             write(labels, copies(base, n // BASE), facts_of(open_label_set(base).manifest))
             command = [sys.executable, __file__, "--child", str(labels), "--student", student]
-            found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-            rate = rate or found["student"]
+            actual = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+            rate = rate or actual["student"]
             print(
-                f"| {n} | {found['peak_mb']:.0f} | {found['loader']:.0f} | {found['student']:.0f} "
-                f"| {found['loader'] / rate:.1f} | {found['opening']:.1f} |",
+                f"| {n} | {actual['peak_mb']:.0f} | {actual['loader']:.0f} | {actual['student']:.0f} "
+                f"| {actual['loader'] / rate:.1f} | {actual['opening']:.1f} |",
                 flush=True,
             )
             n *= 10

@@ -152,7 +152,7 @@ def work(lanes: Sequence[Lane], labels: Path, out: Path, until: float) -> None:
         while time.monotonic() < until:
             for lane in lanes:
                 lane.waiting = [job for job in lane.waiting if job.name not in done]
-                while lane.waiting and sum(mine is lane for mine, *_ in running) < lane.width:
+                while lane.waiting and sum(own is lane for own, *_ in running) < lane.width:
                     job = lane.waiting.pop(0)
                     if time.monotonic() + job.seconds + (STARTING if job.kind == "fit" else 0) < until:
                         running.append((lane, job, time.monotonic(), begun(job, labels, out)))
@@ -207,16 +207,16 @@ def tables(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Markdown: fits by budget, the best first; timings; compiled steps."""
     fits = [row for row in rows if row["kind"] == "fit"]
     for device, n, budget, plain in sorted({(r["device"], r["n"], r["seconds"], r["plain"]) for r in fits}):
-        mine = [r for r in fits if (r["device"], r["n"], r["seconds"], r["plain"]) == (device, n, budget, plain)]
+        own = [r for r in fits if (r["device"], r["n"], r["seconds"], r["plain"]) == (device, n, budget, plain)]
         kind = "energies and forces" if plain else "with Hessian products"
         yield f"Fits of {budget:g} CPU s on {device}, {n} structures, {kind}, new molecules:\n" + markdown(
             ("student", "batch_size", "parameters", "steps", "force_mae", "energy_mae", "hessian"),
-            sorted(mine, key=lambda row: row["force_mae"]),
+            sorted(own, key=lambda row: row["force_mae"]),
         )
     for device in sorted({row["device"] for row in rows if row["kind"] == "timing"}):
-        mine = [row for row in rows if row["kind"] == "timing" and row["device"] == device]
-        names = sorted({name for row in mine for name in row if name.startswith(("ms ", "off "))}, key=_by_number)
-        yield f"On {device}, float32, ms of eager steps and calls:\n" + markdown(("student", *names), mine)
+        own = [row for row in rows if row["kind"] == "timing" and row["device"] == device]
+        names = sorted({name for row in own for name in row if name.startswith(("ms ", "off "))}, key=_by_number)
+        yield f"On {device}, float32, ms of eager steps and calls:\n" + markdown(("student", *names), own)
     compiled = [row for row in rows if row["kind"] == "compiled"]
     names = sorted({name for row in compiled for name in row if name.startswith(("ms ", "build"))})
     if compiled:

@@ -83,8 +83,8 @@ def fitted(job: Job, labels: Path, folder: Path) -> dict[str, Any]:
     from hdistill.trainer.fitting.fit import fit
 
     done = fit(labels / f"pool-{job.n}", folder / "run", settings_of(job), progress=False)
-    found = errors(done.run, samples_of(labels / "new"))
-    force, energy, hessian = found.values()
+    actual = errors(done.run, samples_of(labels / "new"))
+    force, energy, hessian = actual.values()
     row = {"steps": done.steps, "cpu_seconds": done.seconds, "parameters": done.n_parameters}
     return row | {"force_mae": force, "energy_mae": energy, "hessian": hessian}
 
@@ -118,17 +118,17 @@ def compiled(job: Job, labels: Path, folder: Path) -> dict[str, Any]:
     from hdistill.trainer.fitting.step import eager_gradients
 
     settings, row = settings_of(job), {}
-    said: list[str] = []
-    gradients = CompiledGradients(settings, eager_gradients(settings.product_method), said.append)
+    messages: list[str] = []
+    gradients = CompiledGradients(settings, eager_gradients(settings.product_method), messages.append)
     samples = training_samples(labels, max(BATCHES))
     for batch_size in BATCHES:
         began = time.monotonic()
         ms = step_ms(settings, samples[:batch_size], gradients)
         row.setdefault("build s", time.monotonic() - began)
         row[f"ms compiled, batch {batch_size}"] = ms
-    print(*said)
+    print(*messages)
     if gradients.eager_batches:
-        raise SystemExit(" ".join(said))
+        raise SystemExit(" ".join(messages))
     return row
 
 
@@ -137,8 +137,8 @@ def training_samples(labels: Path, n: int) -> list[Any]:
 
     from hdistill.trainer.inputs.batch import with_products
 
-    found = samples_of(labels / "pool-400")[:: max(1, 400 // n)][:n]
-    return [with_products(sample, 1, np.random.default_rng(0)) for sample in found]
+    actual = samples_of(labels / "pool-400")[:: max(1, 400 // n)][:n]
+    return [with_products(sample, 1, np.random.default_rng(0)) for sample in actual]
 
 
 def model_of(student: str, dtype: torch.dtype, device: str) -> nn.Module:
@@ -154,13 +154,15 @@ def parity(student: str, structures: Sequence[Any], device: str) -> dict[str, fl
     from hdistill.trainer.inputs.batch import batch_of
     from hdistill.trainer.students.registry import size_of
 
-    cutoff, found = size_of(student).cutoff, []
+    cutoff, actual = size_of(student).cutoff, []
     for dtype, where in ((torch.float64, "cpu"), (torch.float32, "cpu"), (torch.float32, device)):
         batch = batch_of(structures, cutoff, where)
         v = torch.sign(torch.randn(2, batch.numbers.shape[0], 3, generator=torch.Generator().manual_seed(0)).double())
-        said = predict(model_of(student, dtype, where), batch, v.to(where))
-        found.append([x.detach().double().cpu() for x in (said.energy, said.forces, said.products) if x is not None])
-    exact, *others = found
+        messages = predict(model_of(student, dtype, where), batch, v.to(where))
+        actual.append(
+            [x.detach().double().cpu() for x in (messages.energy, messages.forces, messages.products) if x is not None]
+        )
+    exact, *others = actual
     return {
         f"off {name} {what}": float((other[k] - exact[k]).abs().max() / exact[k].abs().max())
         for name, other in zip(("cpu", device), others, strict=True)
@@ -188,8 +190,8 @@ def step_ms(settings: Any, samples: Sequence[Any], gradients: Any = None) -> flo
 
     def step() -> None:
         batch = batch_of([s.structure for s in samples], cutoff, device, edges)
-        parts, found = gradients(model, batch, targets_of(samples, references, device=device), factors)
-        for parameter, gradient in zip(model.parameters(), found, strict=True):
+        parts, actual = gradients(model, batch, targets_of(samples, references, device=device), factors)
+        for parameter, gradient in zip(model.parameters(), actual, strict=True):
             parameter.grad = gradient
         optimizer.step()
         next(iter(parts.values())).item()

@@ -54,7 +54,7 @@ def inside(model: str) -> None:
     torch.set_num_threads(1)
     teacher = load(TeacherRequest(model, "mace", model))
     calculator = MACECalculator(model_paths=model, device="cpu", default_dtype="float32")
-    found = {}
+    actual = {}
     for n_atoms, count in BATCH.items():
         cells = (1, 1, 2) if n_atoms == 10 else (2, 2, 2)
         structures: list[Structure] = []
@@ -82,8 +82,8 @@ def inside(model: str) -> None:
                 method()
                 if turn:  # the first turn warms up
                     taken.append((time.process_time() - began) / divisor)
-        found[n_atoms] = [statistics.median(taken) for taken in times]
-    print(json.dumps(found))
+        actual[n_atoms] = [statistics.median(taken) for taken in times]
+    print(json.dumps(actual))
 
 
 SITES = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]

@@ -68,11 +68,11 @@ def show_planning(folder: Path, sizes: list[int]) -> None:
     for size in sizes:
         path = write_clusters(folder / "clusters.xyz", size)
         reading = child("iread", path)["cpu"]
-        found = child("plan", path, folder / f"plan-{size}")
+        actual = child("plan", path, folder / f"plan-{size}")
         print(
-            f"{size:>10}  {reading:7.1f}  {found['cpu']:8.1f}  {found['seconds']:6.1f} s  {size / found['seconds']:5.0f}"
-            f"  {found['cpu'] / reading:8.2f}x  {found['before'] / 1e6:7.0f}  {found['growth'] / 1e6:6.1f}"
-            f"  {found['growth'] / size:4.0f}  {found['chunks']:6}  {found['disk'] / 1e6:4.0f}",
+            f"{size:>10}  {reading:7.1f}  {actual['cpu']:8.1f}  {actual['seconds']:6.1f} s  {size / actual['seconds']:5.0f}"
+            f"  {actual['cpu'] / reading:8.2f}x  {actual['before'] / 1e6:7.0f}  {actual['growth'] / 1e6:6.1f}"
+            f"  {actual['growth'] / size:4.0f}  {actual['chunks']:6}  {actual['disk'] / 1e6:4.0f}",
             flush=True,
         )
 
@@ -86,9 +86,9 @@ def show_workers(folder: Path, chunks: int, rounds: int, with_two: bool) -> None
     for turn in range(rounds):
         for kind in kinds:
             out = folder / f"busy-{kind}-{turn}"
-            found = child("loop", path) if kind == "loop" else follow(path, out, int(kind))
-            steady[kind].append(found["steady"])
-            whole[kind].append(found["whole"])
+            actual = child("loop", path) if kind == "loop" else follow(path, out, int(kind))
+            steady[kind].append(actual["steady"])
+            whole[kind].append(actual["whole"])
     print(f"\n{chunks} chunks of {BATCH_S} s   s per chunk, steady   whole s")
     for kind, name in (("loop", "plain loop"), (1, "one worker"), (2, "two workers"))[: len(kinds)]:
         print(f"{name:19}   {statistics.median(steady[kind]):19.4f}   {statistics.median(whole[kind]):7.2f}")
@@ -135,18 +135,18 @@ def show_finishing(folder: Path, size: int) -> None:
     out = folder / "finish"
     made = child("chunks", path, out)
     sent = child("dispatch", out)
-    found = child("finish", out)
+    actual = child("finish", out)
     print(
-        f"\n{size} structures in {found['chunks']} chunks, labelled with 4 probes by two processes: {made['seconds']:.1f} s"
+        f"\n{size} structures in {actual['chunks']} chunks, labelled with 4 probes by two processes: {made['seconds']:.1f} s"
     )
     print(
         f"through Dask, nothing to do in them, two workers: {sent['rate']:.0f} chunks/s, {1e3 * sent['cpu']:.1f} ms of CPU each "
         f"in the coordinator; listing what is missing: {sent['listing']:.2f} s"
     )
     print(
-        f"finishing: {found['seconds']:.1f} s ({found['cpu']:.1f} s CPU), {size / found['cpu']:.0f} structures per CPU s, "
-        f"{found['seconds'] / made['seconds']:.2f}x of labelling with Lennard-Jones, growth {found['growth'] / 1e6:.0f} MB, "
-        f"shards {found['shards']} of {found['bytes'] / 1e6:.1f} MB together, chunk files {found['chunk_bytes'] / 1e6:.1f} MB"
+        f"finishing: {actual['seconds']:.1f} s ({actual['cpu']:.1f} s CPU), {size / actual['cpu']:.0f} structures per CPU s, "
+        f"{actual['seconds'] / made['seconds']:.2f}x of labelling with Lennard-Jones, growth {actual['growth'] / 1e6:.0f} MB, "
+        f"shards {actual['shards']} of {actual['bytes'] / 1e6:.1f} MB together, chunk files {actual['chunk_bytes'] / 1e6:.1f} MB"
     )
 
 
@@ -169,8 +169,8 @@ def child(what: str, *arguments: Path) -> dict[str, Any]:
     """Run one of INSIDE in a fresh process and return what it found."""
     command = [sys.executable, __file__, "--inside", what, *map(str, arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment())
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    actual: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return actual
 
 
 def environment() -> dict[str, str]:
@@ -190,12 +190,12 @@ def follow(path: Path, out: Path, workers: int) -> dict[str, Any]:
             except OSError:  # not yet, or no longer
                 continue
         assert process.stdout is not None
-        found: dict[str, Any] = json.loads(process.stdout.read().splitlines()[-1])
+        actual: dict[str, Any] = json.loads(process.stdout.read().splitlines()[-1])
     done = sorted(time for name, time in times.items() if name.endswith(".h5"))
-    first, last = workers - 1, found["chunks"] - workers - 1
+    first, last = workers - 1, actual["chunks"] - workers - 1
     if len(done) <= last:
         raise SystemExit("The last chunks were gone before they could be looked at; give more --chunks.")
-    return {"steady": (done[last] - done[first]) / (last - first), "whole": found["seconds"]}
+    return {"steady": (done[last] - done[first]) / (last - first), "whole": actual["seconds"]}
 
 
 def busy(seconds: float) -> Any:

@@ -105,8 +105,8 @@ def training_step(
         counts = counts_of(drawn)
         factors = {name: weight / counts[name] for name, weight in settings.weights.items() if weight and counts[name]}
         batch = batch_of([s.structure for s in drawn], size.cutoff, edges=edges)
-        _, found = gradients(model, batch, targets_of(drawn, references), factors)
-        for parameter, gradient in zip(model.parameters(), found, strict=True):
+        _, actual = gradients(model, batch, targets_of(drawn, references), factors)
+        for parameter, gradient in zip(model.parameters(), actual, strict=True):
             parameter.grad = gradient
         optimizer.step()
 

@@ -43,10 +43,10 @@ def samples_of(label_set: Path) -> list[Sample]:
 def errors(run: Path, test: list[Sample]) -> dict[str, float]:
     """Errors of a run's student on a CPU, against the teacher."""
     student = load_student(run)
-    found = summary(
+    actual = summary(
         joined(list(errors_of(student.model, student.cutoff, student.card.references, test, "teacher")))
     ).as_json()
-    return {name: found[name] for name in MEASURED if name in found}
+    return {name: actual[name] for name in MEASURED if name in actual}
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:

@@ -97,10 +97,10 @@ def main(
     kinds = (subset.kinds if "kinds" in parts else ()) + (("features",) if "baselines" in parts else ())
     labels = label_all(subset, out / name / "labels", data, teacher, kinds)
     study = Study(out / name, subset, teacher or subset.teacher, labels, replace(BASE, steps=steps, compile=compiled))
-    mine, of = map(int, worker.split("/"))
+    own, of = map(int, worker.split("/"))
     students = students or STUDENTS
     for number, job in enumerate(jobs(subset, parts, sizes or subset.sizes, students, seeds)):
-        if job.seed % of == mine if of > 1 and job.part == "curve" else number % of == mine:
+        if job.seed % of == own if of > 1 and job.part == "curve" else number % of == own:
             study.run(job)
     if "speed" in parts:
         study.speeds(students)

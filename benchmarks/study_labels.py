@@ -103,18 +103,18 @@ def label_all(
 ) -> Labels:
     """Everything that study.py needs of a subset, in the folder `out`; kinds: other Hessian labels that are wanted, too."""
     base = LabelSettings(teacher or subset.teacher, (subset.source,), where=subset.pool, splits=SPLITS)
-    found = Labels(out)
+    actual = Labels(out)
     limits = limits_for(subset.sizes, base, data)
     _label(replace(base, limit=max(limits.values())), out / "pool", data)
     for n, limit in limits.items():
-        _once(found.pool(n), lambda path, n=limit: cut(out / "pool", path, limit=n, seed=base.seed, say=say))
+        _once(actual.pool(n), lambda path, n=limit: cut(out / "pool", path, limit=n, seed=base.seed, say=say))
     _test_sets(subset, base, out, data)
     again = replace(base, where=None)
     for kind in kinds:
-        source, features = (str(found.pool(subset.n_kinds)),), kind == "features"
+        source, features = (str(actual.pool(subset.n_kinds)),), kind == "features"
         wanted = replace(again, subset=source, hessian="none" if features else kind, node_features=features)
-        _label(wanted, found.kind(kind, subset.n_kinds), data)
-    return found
+        _label(wanted, actual.kind(kind, subset.n_kinds), data)
+    return actual
 
 
 def _test_sets(subset: Subset, base: LabelSettings, out: Path, data: Path | None) -> None:

@@ -51,8 +51,8 @@ def accuracy(run: Path, tests: dict[str, list[Sample]]) -> dict[str, Any]:
 
 def _errors(student: TrainedStudent, samples: list[Sample], full: list[Sample]) -> dict[str, Any]:
     rows = list(errors_of(student.model, student.cutoff, student.card.references, samples, "teacher"))
-    found = summary(joined(rows)).as_json()
-    kept = {name: found[name] for name in KEPT}
+    actual = summary(joined(rows)).as_json()
+    kept = {name: actual[name] for name in KEPT}
     return kept | ({} if is_direct(student.model) else {"frequency_mae_per_cm": frequency_mae(student, full)})
 
 
@@ -62,10 +62,10 @@ def frequency_mae(student: TrainedStudent, samples: list[Sample]) -> float:
     for sample in samples:
         n = sample.structure.n_atoms
         rows = torch.eye(3 * n, dtype=torch.float64).view(-1, n, 3)
-        said = predict(student.model, batch_of([sample.structure], student.cutoff), rows).products
-        assert said is not None
-        mine = frequencies(sample.structure, said.detach().double().numpy())
-        differences.append(np.abs(mine - frequencies(sample.structure, full_hessian(sample.labels.hessian))))
+        messages = predict(student.model, batch_of([sample.structure], student.cutoff), rows).products
+        assert messages is not None
+        own = frequencies(sample.structure, messages.detach().double().numpy())
+        differences.append(np.abs(own - frequencies(sample.structure, full_hessian(sample.labels.hessian))))
     return float(np.concatenate(differences).mean())
 
 
@@ -106,10 +106,10 @@ def dynamics_of(run: Path, samples: list[Sample]) -> list[dict[str, Any]]:
         flying = [flight for flight in flights if not flight.why]
         if not flying:
             break
-        said = predict(student.model, batch_of([flight.structure for flight in flying], student.cutoff))
-        assert said.forces is not None
-        forces = said.forces.detach().split([len(flight.atoms) for flight in flying])
-        for flight, energy, force in zip(flying, said.energy.tolist(), forces, strict=True):
+        messages = predict(student.model, batch_of([flight.structure for flight in flying], student.cutoff))
+        assert messages.forces is not None
+        forces = messages.forces.detach().split([len(flight.atoms) for flight in flying])
+        for flight, energy, force in zip(flying, messages.energy.tolist(), forces, strict=True):
             kick = 0.5 * timestep * force.numpy()
             if step:
                 flight.momenta += kick

@@ -55,13 +55,13 @@ def main(out: Path, pictures: Path) -> None:
 
 def curve_table(rows: Sequence[Row], test: str) -> str:
     """A line for each number of structures and each way; the last two columns compare forces with plain training."""
-    mine = [row for row in rows if row["part"] == "curve"]
+    own = [row for row in rows if row["part"] == "curve"]
     lines = []
-    for n in sorted({row["n"] for row in mine}):
+    for n in sorted({row["n"] for row in own}):
         for way in COLORS:
-            some = [row for row in mine if (row["n"], row["way"]) == (n, way)]
+            some = [row for row in own if (row["n"], row["way"]) == (n, way)]
             if some:
-                ratios = [force_ratio(some, mine, n, against, test) for against in ("plain", "plain, longer")]
+                ratios = [force_ratio(some, own, n, against, test) for against in ("plain", "plain, longer")]
                 cells = [cell([row[test].get(key) for row in some], form) for key, _, form in FIGURES]
                 times = [cell([row[key] for row in some], "{:.0f}", spread=False) for key in ("steps", "seconds")]
                 shown = ratios if way == "probes-4" else ["", ""]
@@ -82,12 +82,12 @@ def force_ratio(some: Sequence[Row], rows: Sequence[Row], n: int, against: str, 
 def kinds_table(rows: Sequence[Row]) -> str:
     """Kinds of labels at one number of structures, errors on both test sets."""
     n = next((row["n"] for row in rows if row["part"] == "kinds"), None)
-    mine = [row for row in rows if row["n"] == n and row["part"] in ("kinds", "baselines", "curve")]
+    own = [row for row in rows if row["n"] == n and row["part"] in ("kinds", "baselines", "curve")]
     hessians = ("rows-1", "rows-4", "rows-16", "probes-1", "probes-4", "probes-16", "full")
     order = ("plain", *hessians, "n2n", "a2a", "plain, longer")
     lines = []
     for way in order:
-        some = [row for row in mine if row["way"] == way]
+        some = [row for row in own if row["way"] == way]
         if some:
             cells = [cell([row[test].get(key) for row in some], form) for test in TESTS for key, _, form in FIGURES]
             lines.append([way, str(len(some)), *cells])
@@ -169,12 +169,12 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
     shown = [FIGURES[0], FIGURES[2], FIGURES[3]]
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     panels = figure.subplots(1, len(shown))
-    mine = [row for row in rows if row["part"] == "curve"]
+    own = [row for row in rows if row["part"] == "curve"]
     for panel, (key, name, _) in zip(panels, shown, strict=True):
         for way, color in COLORS.items():
             for test, style in zip(TESTS, ("-", "--"), strict=True):
                 points: dict[int, list[float]] = {}
-                for row in mine:
+                for row in own:
                     if row["way"] == way:
                         points.setdefault(row["n"], []).append(row[test][key])
                 sizes = sorted(points)
@@ -182,7 +182,7 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
                 means = [statistics.mean(points[n]) for n in sizes]
                 panel.plot(sizes, means, style, color=color, marker=".", label=label)
         panel.set(xscale="log", yscale="log", xlabel="training structures", title=name)
-        sizes = sorted({row["n"] for row in mine})
+        sizes = sorted({row["n"] for row in own})
         panel.set_xticks(sizes, [str(n) for n in sizes])
         panel.set_xticks([], minor=True)
     figure.legend(

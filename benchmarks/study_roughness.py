@@ -89,9 +89,9 @@ def of_student(run: Path) -> Hessian:
 
     def hessian(s: Structure) -> NDArray[np.float64]:
         rows = torch.eye(3 * s.n_atoms, dtype=torch.float64).view(-1, s.n_atoms, 3)
-        said = predict(student.model, batch_of([s], student.cutoff), rows).products
-        assert said is not None
-        return said.detach().numpy()
+        messages = predict(student.model, batch_of([s], student.cutoff), rows).products
+        assert messages is not None
+        return messages.detach().numpy()
 
     return hessian
 

@@ -54,11 +54,11 @@ def main() -> None:
                     (truth,) = teacher.label([s], [every], DEADLINE_S)
                     seconds = teacher.seconds
                     ask = symmetry.sparing(lambda batch, wanted, _, t=teacher: t.label(batch, wanted, DEADLINE_S))
-                    (found,) = ask([s], [every], 0)
-                    assert found.hessian is not None
-                    computed = found.hessian.n_computed or 3 * s.n_atoms
+                    (actual,) = ask([s], [every], 0)
+                    assert actual.hessian is not None
+                    computed = actual.hessian.n_computed or 3 * s.n_atoms
                     largest = np.abs(values_of(truth)).max()
-                    difference = np.abs(values_of(found) - values_of(truth)).max() / largest
+                    difference = np.abs(values_of(actual) - values_of(truth)).max() / largest
                     print(
                         f"{name:<7}  {dtype}  {crystal:<12}  {computed:>12} of {3 * s.n_atoms:<8}  {seconds:11.2f}"
                         f"  {teacher.seconds:14.2f}  {seconds / teacher.seconds:6.1f}   {difference:.1e}",

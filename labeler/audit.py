@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdistill.data.errors import InputError, LabelSetError, TeacherError
-from hdistill.data.format.manifest import Manifest
+from hdistill.data.format.records import Manifest
 from hdistill.data.format.shard import Sample, decode, select
 from hdistill.data.format.shard_file import open_shard, read_arrays
 from hdistill.data.labelsets import agreement
@@ -205,10 +205,10 @@ def compare(labels: LabelSet, samples: Sequence[Sample], answers: Sequence[Label
             )
             row["n"] += 1
             row["n_outside"] += not difference.agrees
-            share = difference.found / difference.allowed if np.isfinite(difference.found) else np.inf
+            share = difference.size / difference.allowed if np.isfinite(difference.size) else np.inf
             if share > row["share"]:
                 worst = {"id": sample.structure.id, "group": sample.structure.group}
-                row |= {"share": share, "worst": difference.found, "allowed": difference.allowed, **worst}
+                row |= {"share": share, "worst": difference.size, "allowed": difference.allowed, **worst}
     for row in quantities.values():
         del row["share"]
     agrees = not failures and not any(row["n_outside"] for row in quantities.values())

@@ -23,7 +23,8 @@ import msgspec
 
 from hdistill.data.convert import merge
 from hdistill.data.errors import InputError, LabelSetError, PlanMismatch
-from hdistill.data.format.manifest import MANIFEST, History, Manifest, Pass, TeacherOfPass, read_manifest
+from hdistill.data.format.manifest import MANIFEST, read_manifest
+from hdistill.data.format.records import History, Manifest, Pass, TeacherOfPass
 from hdistill.data.labelsets import provenance, writer
 from hdistill.data.labelsets.label_set import LabelSet, open_label_set
 from hdistill.data.probes import HessianSpec, parse_spec

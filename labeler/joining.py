@@ -41,7 +41,7 @@ def require_no_drift(old: LabelSet, new: LabelSet) -> dict[str, float]:
                             f"gives another {difference}. Use the environment that labelled the set; {new.path} can be removed."
                         )
                     if difference.quantity in largest:
-                        largest[difference.quantity] = max(largest[difference.quantity], difference.found)
+                        largest[difference.quantity] = max(largest[difference.quantity], difference.size)
     return largest
 
 

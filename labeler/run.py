@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hdistill.data.errors import HDistillError
-from hdistill.data.format.manifest import MANIFEST, Manifest, read_manifest
+from hdistill.data.format.manifest import MANIFEST, read_manifest
+from hdistill.data.format.records import Manifest
 from hdistill.data.support.progress import progress
 
 from .executors.cluster_file import JobSettings

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, nearest
-from ..format.manifest import History, Manifest
+from ..format.records import History, Manifest
 from ..format.schema import SPLITS
 from ..format.shard import select
 from ..format.shard_file import read_arrays

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..format.manifest import (
+from ..format.records import (
     HessianSettings,
     History,
     InputFile,

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import InputError, LabelSetError
 from ..format import codec as codecs
-from ..format.manifest import Manifest
+from ..format.records import Manifest
 from ..format.shard import Sample, codec_errors, to_arrays
 from ..labelsets.split import assign, parse_fractions
 from ..labelsets.writer import Block, require_free, sweep, write

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, LabelSetError
-from ..format.manifest import History, Manifest, QuarantineRow
+from ..format.records import History, Manifest, QuarantineRow
 from ..format.shard import decode, packed_ids, select
 from ..format.shard_file import Arrays, open_shard, read_arrays
 from ..labelsets import agreement, provenance

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..format import codec as codecs
-from ..format.manifest import QuarantineRow
+from ..format.records import QuarantineRow
 from ..sources import Keys, SourceReport
 from ..sources.make import structure_of
 from ..sources.record import Unusable

@@ -1,7 +1,8 @@
 """What a shard and a manifest are, and how a stranger's are read; see docs/format.md.
 
 schema.py        the arrays of a shard, each stated once
-manifest.py      manifest.json, each field checked
+manifest.py      manifest.json, read and checked
+records.py       what it is made of, each field with its type and limits
 migrate.py       manifests of older versions
 plausible.py     what can be no structure
 codec.py         exact and compact Hessian products

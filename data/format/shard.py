@@ -198,10 +198,10 @@ def _decode(source: Mapping[str, Any], start: int, stop: int) -> list[Sample]:
     products = _decode_products(source, start, stop)
     samples = []
     for s in range(stop - start):
-        mine = slice(atom[s] - atom[0], atom[s + 1] - atom[0])
+        own = slice(atom[s] - atom[0], atom[s + 1] - atom[0])
         structure = Structure(
-            numbers=per_atom["numbers"][mine],
-            positions=per_atom["positions"][mine],
+            numbers=per_atom["numbers"][own],
+            positions=per_atom["positions"][own],
             cell=per_structure["cell"][s],
             pbc=per_structure["pbc"][s].astype(bool),
             charge=int(per_structure["charge"][s]),
@@ -209,16 +209,16 @@ def _decode(source: Mapping[str, Any], start: int, stop: int) -> list[Sample]:
             group=per_structure["group"][s].decode(),
             info=read_info(infos[text[s] - text[0] : text[s + 1] - text[0]]),
             ref_energy=_none_if_nan(per_structure, "ref_energy", s),
-            ref_forces=_none_if_nan(per_atom, "ref_forces", mine),
+            ref_forces=_none_if_nan(per_atom, "ref_forces", own),
             ref_stress=_none_if_nan(per_structure, "ref_stress", s),
         )
         labels = Labels(
             energy=float(per_structure["energy"][s]),
-            forces=per_atom["forces"][mine],
+            forces=per_atom["forces"][own],
             stress=_none_if_nan(per_structure, "stress", s),
             hessian=products[s],
-            atom_energies=_none_if_nan(per_atom, "atom_energies", mine),
-            node_features=_none_if_nan(per_atom, "node_features", mine),
+            atom_energies=_none_if_nan(per_atom, "atom_energies", own),
+            node_features=_none_if_nan(per_atom, "node_features", own),
         )
         samples.append(Sample(structure, labels, SPLITS[per_structure["split"][s]]))
     return samples
@@ -239,21 +239,21 @@ def _decode_products(source: Mapping[str, Any], start: int, stop: int) -> list[H
     if rows is None:
         bits = np.unpackbits(source["hessian_signs"][first // 8 : (last + 7) // 8])[first % 8 :][: last - first]
         signs = bits.view(np.int8) * np.int8(2) - np.int8(1)
-    found: list[HessianProducts | None] = []
+    of_structures: list[HessianProducts | None] = []
     for s in range(stop - start):
         k, n = int(counts[s]), int(atoms[s])
-        mine = slice(int(ends[s]) - first, int(ends[s + 1]) - first)
+        own = slice(int(ends[s]) - first, int(ends[s + 1]) - first)
         if k == 0:
-            found.append(None)
+            of_structures.append(None)
             continue
         if rows is not None:
             which = slice(int(product[s] - product[0]), int(product[s + 1] - product[0]))
             directions = Directions("rows", coordinate=rows[which])
         else:
             assert signs is not None
-            directions = Directions("probes", signs=signs[mine].reshape(k, n, 3))
-        found.append(HessianProducts(directions, values[mine].reshape(k, n, 3)))
-    return found
+            directions = Directions("probes", signs=signs[own].reshape(k, n, 3))
+        of_structures.append(HessianProducts(directions, values[own].reshape(k, n, 3)))
+    return of_structures
 
 
 def _value_offsets(source: Mapping[str, Any]) -> NDArray[np.int64]:

@@ -214,9 +214,9 @@ def _check_shapes(arrays: Mapping[str, StoredArray], path: Path) -> Arrays:
 
 
 def _check_shape(name: str, array: StoredArray, sizes: dict[str, int], path: Path) -> None:
-    for dim, found in zip(ARRAYS[name].dims, array.shape, strict=True):
-        if isinstance(dim, str) and dim not in sizes and found <= MAX_FREE_DIMENSION:
-            sizes[dim] = found
+    for dim, length in zip(ARRAYS[name].dims, array.shape, strict=True):
+        if isinstance(dim, str) and dim not in sizes and length <= MAX_FREE_DIMENSION:
+            sizes[dim] = length
     wanted = tuple(sizes.get(d, MAX_FREE_DIMENSION) if isinstance(d, str) else d for d in ARRAYS[name].dims)
     if array.shape != wanted:
         raise LabelSetError(f"{path}: {name} has shape {array.shape}; {wanted} was wanted.")

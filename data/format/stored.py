@@ -70,8 +70,8 @@ class StoredArray:
     def __getitem__(self, key: slice | tuple[()] | int) -> NDArray[Any]:
         if isinstance(key, slice):
             start, stop, step = key.indices(len(self))
-            found = self._read(start, max(start, stop) if step > 0 else start)
-            return found if step == 1 else self._read(0, len(self))[key]
+            read = self._read(start, max(start, stop) if step > 0 else start)
+            return read if step == 1 else self._read(0, len(self))[key]
         if key == ():
             return self._read(0, len(self))
         assert isinstance(key, int), "an array of a shard takes slices along its first dimension"
@@ -162,8 +162,8 @@ def _checked(raw: bytes) -> bytes:
     if len(raw) < 4:
         raise ValueError("a piece is shorter than its checksum")
     data, stated = raw[:-4], int.from_bytes(raw[-4:], "little")
-    found = fletcher32(data)
-    if any((a - b) % 0xFFFF for a, b in ((found >> 16, stated >> 16), (found & 0xFFFF, stated & 0xFFFF))):
+    read = fletcher32(data)
+    if any((a - b) % 0xFFFF for a, b in ((read >> 16, stated >> 16), (read & 0xFFFF, stated & 0xFFFF))):
         raise ValueError("a checksum is wrong")
     return data
 

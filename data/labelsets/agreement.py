@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..format.manifest import Manifest
+from ..format.records import Manifest
 from ..structure import Directions, HessianProducts, Labels
 
 CODEC_LIMITS = {"exact": 1e-6, "compact": 0.01}
@@ -41,15 +41,15 @@ class Difference:
     """How far one quantity is apart and how far it may be, in UNITS."""
 
     quantity: str
-    found: float
+    size: float
     allowed: float
 
     @property
     def agrees(self) -> bool:
-        return self.found <= self.allowed  # NaN does not
+        return self.size <= self.allowed  # NaN does not
 
     def __str__(self) -> str:
-        return f"{self.quantity} by {self.found:.3g} {UNITS[self.quantity]}, {self.allowed:.2g} allowed"
+        return f"{self.quantity} by {self.size:.3g} {UNITS[self.quantity]}, {self.allowed:.2g} allowed"
 
 
 def tolerance(manifest: Manifest) -> Tolerance:
@@ -65,23 +65,23 @@ def tolerance_of(dtype: str, codec_name: str, codec_error: float = 1.0) -> Toler
     return Tolerance((1e-4, 1e-6), (2e-4, 2e-4), (1e-5, 1e-3), 1e-3 + codec)
 
 
-def compare(stored: Labels, found: Labels, allowed: Tolerance) -> list[Difference]:
+def compare(stored: Labels, fresh: Labels, allowed: Tolerance) -> list[Difference]:
     """Difference of each quantity that both have; of products, those that both have from the first on.
 
     Products of different directions, and a stress that only one has, are infinitely far apart.
     """
     n = len(stored.forces)
-    energy = abs(stored.energy - found.energy)
+    energy = abs(stored.energy - fresh.energy)
     differences = [
         Difference("energy", energy / n, allowed.energy[0] + allowed.energy[1] * abs(stored.energy) / n),
-        _largest("forces", stored.forces, found.forces, allowed.forces),
+        _largest("forces", stored.forces, fresh.forces, allowed.forces),
     ]
-    if stored.stress is not None and found.stress is not None:
-        differences.append(_largest("stress", stored.stress, found.stress, allowed.stress))
-    elif stored.stress is not None or found.stress is not None:
+    if stored.stress is not None and fresh.stress is not None:
+        differences.append(_largest("stress", stored.stress, fresh.stress, allowed.stress))
+    elif stored.stress is not None or fresh.stress is not None:
         differences.append(Difference("stress", float("inf"), allowed.stress[0]))
-    if stored.hessian is not None and found.hessian is not None:
-        differences.append(Difference("products", _products(stored.hessian, found.hessian), allowed.products))
+    if stored.hessian is not None and fresh.hessian is not None:
+        differences.append(Difference("products", _products(stored.hessian, fresh.hessian), allowed.products))
     return differences
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LabelSetError
-from ..format.manifest import Balance, IdSum
+from ..format.records import Balance, IdSum
 
 NONE = IdSum(n=0, sum="0" * 32)
 

@@ -19,7 +19,9 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from ..format.manifest import (
+from ..format.manifest import parse_manifest
+from ..format.migrate import MANIFEST_VERSION
+from ..format.records import (
     Balance,
     Counts,
     HessianRecord,
@@ -32,9 +34,7 @@ from ..format.manifest import (
     QuarantineRow,
     ShardRow,
     Splits,
-    parse_manifest,
 )
-from ..format.migrate import MANIFEST_VERSION
 from ..format.schema import FORMAT, MAX_QUARANTINE_ROWS, SIGN, SPLITS, UNITS, SplitName
 from ..format.shard_file import Arrays, open_shard
 from ..publication.licences import labels_licence

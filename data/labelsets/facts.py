@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..format.manifest import (
+from ..format.records import (
     HessianSettings,
     History,
     IdSum,

@@ -22,9 +22,9 @@ from ..format.manifest import (
     MANIFEST as MANIFEST,
     MAX_MANIFEST_BYTES as MAX_MANIFEST_BYTES,
     SHARDS as SHARDS,
-    Manifest,
     read_manifest as read_manifest,
 )
+from ..format.records import Manifest
 from ..format.schema import SPLITS
 from ..format.shard_file import OpenShard, open_shard
 from ..support.publish import sha256_of

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import LabelSetError
-from ..format.manifest import (
+from ..format.records import (
     CountsOfParent,
     HessianSettings,
     LicenseSettings,

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LabelSetError
-from ..format.manifest import Manifest, QuarantineRow
 from ..format.plausible import first_problem
+from ..format.records import Manifest, QuarantineRow
 from ..format.schema import ARRAYS, MAX_QUARANTINE_ROWS, SPLITS
 from ..format.shard import decode
 from ..format.shard_file import OpenShard

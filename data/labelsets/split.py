@@ -163,13 +163,13 @@ class _Units:
     ends: dict[SplitName, Positions] = field(default_factory=dict)
 
     def add(self, positions: Positions) -> None:
-        found = _by_hash(positions, self.fractions)
+        split_index = _by_hash(positions, self.fractions)
         for index, split in enumerate(SPLITS):
-            mine = positions[found == index]
-            if len(mine):
-                self.counts[split] += len(mine)
-                mine = np.sort(np.concatenate([self.ends.get(split, mine[:0]), mine]))
-                self.ends[split] = mine if len(mine) <= 4 else mine[[0, 1, -2, -1]]
+            inside = positions[split_index == index]
+            if len(inside):
+                self.counts[split] += len(inside)
+                inside = np.sort(np.concatenate([self.ends.get(split, inside[:0]), inside]))
+                self.ends[split] = inside if len(inside) <= 4 else inside[[0, 1, -2, -1]]
 
     def fill(self, wanted: Sequence[SplitName]) -> dict[float, SplitName]:
         """Move one unit into each split that has none, from a split that has several; returns where which went."""

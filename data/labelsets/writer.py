@@ -16,7 +16,8 @@ from functools import reduce
 from pathlib import Path
 
 from ..errors import LabelSetError
-from ..format.manifest import Manifest, ShardRow, read_manifest
+from ..format.manifest import read_manifest
+from ..format.records import Manifest, ShardRow
 from ..format.shard import concatenate
 from ..format.shard_file import Arrays, image
 from ..publication.documents import write_documents

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from ..format.manifest import Manifest
+from ..format.records import Manifest
 from ..support.text import published
 from ..support.typed import fields_of
 from .licences import KNOWN, Licence, of_manifest, with_stated

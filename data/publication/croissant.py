@@ -10,7 +10,8 @@ import hashlib
 import json
 from typing import Any
 
-from ..format.manifest import MANIFEST, SHARDS, Manifest
+from ..format.manifest import MANIFEST, SHARDS
+from ..format.records import Manifest
 from ..support.text import published_json
 from .card import citations, digest, tags, teacher_name, title
 from .licences import JOIN, KNOWN, of_manifest

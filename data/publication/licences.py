@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import InputError, nearest
-from ..format.manifest import LicenseClass, Manifest
+from ..format.records import LicenseClass, Manifest
 from ..support.typed import fields_of
 
 CLASSES: tuple[LicenseClass, ...] = get_args(LicenseClass)  # open < copyleft < nc < gated < unknown

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LabelSetError, LicenceError, RemoteError
-from ..format.manifest import MANIFEST, SHARDS, History, Manifest, Parent
+from ..format.manifest import MANIFEST, SHARDS
+from ..format.records import History, Manifest, Parent
 from ..labelsets.label_set import LabelSet, ShardEntry, open_label_set, verify_shard
 from ..publication.documents import documents
 from ..publication.licences import MAY_BE_PUSHED, Licence, of_manifest

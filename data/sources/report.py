@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from ..format.manifest import SourceSummary, StatedUnit
+from ..format.records import SourceSummary, StatedUnit
 from ..structure import Structure
 from .formula import symbols
 from .geometry import is_looked_at, is_noble, nearest_pair

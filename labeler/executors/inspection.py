@@ -95,13 +95,13 @@ def _teacher_problem(host: HostSettings) -> str | None:
 def versions_problem(packages: dict[str, str | None], names: tuple[str, ...] = PACKAGES) -> str | None:
     """Why a process with these packages cannot work with this one, or None."""
     for name in names:
-        theirs, ours = packages.get(name), version_of(name)
-        if theirs == ours:
+        on_worker, here = packages.get(name), version_of(name)
+        if on_worker == here:
             continue
-        wanted = f"install the same there: pip install {name}=={ours}" if ours else "use the same installation"
-        if theirs is None:
-            return f"it has no {name} and this coordinator has {ours}; {wanted}"
-        return f"it has {name} {theirs} and this coordinator has {ours or 'a checkout'}; {wanted}"
+        wanted = f"install the same there: pip install {name}=={here}" if here else "use the same installation"
+        if on_worker is None:
+            return f"it has no {name} and this coordinator has {here}; {wanted}"
+        return f"it has {name} {on_worker} and this coordinator has {here or 'a checkout'}; {wanted}"
     return None
 
 

@@ -11,4 +11,5 @@ preflight.py     analytic products against differences, before a run
 batch_size.py    how many pairs a batch may have, measured
 checks.py        of structures before labelling, of labels after
 symmetry.py      rows of perfect crystals that follow from others
+space_group.py   what rotations of a crystal do to its atoms
 """

@@ -8,8 +8,8 @@ from hdistill.data.probes import parse_spec
 from hdistill.data.sources.select import parse_where
 
 from ..teachers import registry
-from . import symmetry
 from .plan import LabelSettings
+from .space_group import require_spglib
 from .spool import Spool
 
 ONE_LEVEL_OF_THEORY = (
@@ -25,7 +25,7 @@ ONE_LEVEL_OF_THEORY = (
 def check_settings(settings: LabelSettings) -> None:
     """Raise InputError for settings that are wrong whatever the structures are. Takes milliseconds."""
     if parse_spec(settings.hessian).kind in ("rows", "full"):
-        symmetry.require_spglib()
+        require_spglib()
     parse_fractions(settings.splits)
     if settings.where is not None:
         parse_where(settings.where)

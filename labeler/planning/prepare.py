@@ -65,8 +65,8 @@ def prepare(
     if (out / MANIFEST).exists() and not (out / PLAN).exists():
         raise LabelSetError(f"{out} is a finished label set without its plan; label into another -o directory.")
     inputs = fingerprints(settings, data)
-    with turn(out, (out / PLAN).exists, say) as ours:
-        if ours:
+    with turn(out, (out / PLAN).exists, say) as first:
+        if first:
             return _new_plan(settings, out, data, inputs, host, say, show, is_pass)
     standing = load(out)
     require_same_settings(standing, settings, out)

@@ -31,11 +31,11 @@ def turn(folder: Path, ready: Callable[[], bool], say: Callable[[str], None]) ->
         yield False
         return
     is_new = not folder.exists()
-    told = False
+    has_said = False
     while not publish(mark, f"{socket.gethostname()} {os.getpid()}".encode()):
-        if not told:
+        if not has_said:
             say(f"Another labeler is planning {folder.name}/; waiting for it.")
-            told = True
+            has_said = True
         if _wait_while_alive(mark, ready):
             yield False
             return

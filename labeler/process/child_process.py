@@ -161,7 +161,7 @@ def _fileno(process: subprocess.Popen[bytes], name: str) -> int:
 def _is_ready(descriptor: int, event: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, event)
-    return any(found & event for _, found in poll.poll(0))
+    return any(events & event for _, events in poll.poll(0))
 
 
 def _is_over(process: subprocess.Popen[bytes]) -> bool:

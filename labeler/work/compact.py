@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hdistill.data.errors import LabelSetError
-from hdistill.data.format.manifest import (
+from hdistill.data.format.records import (
     HessianSettings,
     LicenseSettings,
     Manifest,

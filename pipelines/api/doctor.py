@@ -34,8 +34,8 @@ def doctor() -> Rows:
     return Rows(rows, tables.doctor_table)
 
 
-def _row(what: str, used_by: str, ok: bool, found: str, bring: str = "") -> dict[str, Any]:
-    return {"what": what, "used_by": used_by, "ok": ok, "found": found, "bring": "" if ok else bring}
+def _row(what: str, used_by: str, ok: bool, version_text: str, bring: str = "") -> dict[str, Any]:
+    return {"what": what, "used_by": used_by, "ok": ok, "found": version_text, "bring": "" if ok else bring}
 
 
 def _python() -> dict[str, Any]:
@@ -47,11 +47,13 @@ def _package_row(package: tuple[str, str, str, str]) -> dict[str, Any]:
     name, distribution, used_by, extra = package
     there = importlib.util.find_spec(name) is not None
     try:
-        found = version(distribution) if there else ""
+        version_text = version(distribution) if there else ""
     except PackageNotFoundError:
-        found = "of unknown version"
+        version_text = "of unknown version"
     target = f".[{extra}]" if extra else "."
-    return _row(distribution, used_by, there, found, f'pip install -c constraints.txt "{target}" (in the checkout)')
+    return _row(
+        distribution, used_by, there, version_text, f'pip install -c constraints.txt "{target}" (in the checkout)'
+    )
 
 
 def _compiler() -> dict[str, Any]:
@@ -70,9 +72,9 @@ def _teachers() -> list[dict[str, Any]]:
     rows = []
     for family in environments.INSTALLABLE:
         python = environments.find(family)
-        found = "" if python is None else str(python)
+        version_text = "" if python is None else str(python)
         rows.append(
-            _row(f"{family} teachers", "label", python is not None, found, f"hdistill teachers install {family}")
+            _row(f"{family} teachers", "label", python is not None, version_text, f"hdistill teachers install {family}")
         )
     return rows
 

@@ -13,7 +13,7 @@ from .before import check_split
 from .results import Audited, Exported, Figures, Made, Rows, result_of
 
 if TYPE_CHECKING:
-    from hdistill.data.format.manifest import Manifest
+    from hdistill.data.format.records import Manifest
     from hdistill.data.format.shard import Sample
     from hdistill.data.labelsets.label_set import LabelSet
 

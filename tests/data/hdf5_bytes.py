@@ -45,21 +45,21 @@ def lookup3(data: bytes) -> int:
 
 def blocks(image: bytes) -> list[tuple[int, int]]:
     """(start, end) of the metadata blocks found in an image; each ends with 4 bytes of checksum."""
-    found = [(0, 48)]  # the superblock, with offsets and lengths of 8 bytes
+    actual = [(0, 48)]  # the superblock, with offsets and lengths of 8 bytes
     for match in re.finditer(rb"OHDR\x02", image):
         start = match.start()
         flags = image[start + 5] if start + 6 < len(image) else 0
         place = start + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
         width = 1 << (flags & 3)
         size = int.from_bytes(image[place : place + width], "little")
-        found.append((start, place + width + size + 4))
+        actual.append((start, place + width + size + 4))
     for match in re.finditer(rb"FAHD\0", image):
         start = match.start()
-        found.append((start, start + 28))
+        actual.append((start, start + 28))
         width, count = image[start + 6], int.from_bytes(image[start + 8 : start + 16], "little")
         data = int.from_bytes(image[start + 16 : start + 24], "little")
-        found.append((data, data + 14 + width * count + 4))
-    return [(start, end) for start, end in found if 0 <= start < end - 4 and end <= len(image)]
+        actual.append((data, data + 14 + width * count + 4))
+    return [(start, end) for start, end in actual if 0 <= start < end - 4 and end <= len(image)]
 
 
 def checksummed(image: bytes, only: tuple[int, int] | None = None) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hdistill.data.format.manifest import (
+from hdistill.data.format.records import (
     HessianSettings,
     History,
     LicenseSettings,

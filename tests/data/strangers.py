@@ -128,10 +128,10 @@ def serve(bait: Path, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (used + memory, used + memory))
     watch = Bait(bait)
     for line in sys.stdin:
-        found = answer(Path(line.rstrip("\n")))
+        actual = answer(Path(line.rstrip("\n")))
         if watch.touched():
-            found = ["BaitTaken", f"something outside was opened; then {found}"]
-        print(json.dumps(found), flush=True)
+            actual = ["BaitTaken", f"something outside was opened; then {actual}"]
+        print(json.dumps(actual), flush=True)
 
 
 class Child:

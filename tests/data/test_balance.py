@@ -14,7 +14,7 @@ import pytest
 from hdistill.data.convert.cut import cut
 from hdistill.data.convert.merge import merge
 from hdistill.data.errors import LabelSetError
-from hdistill.data.format.manifest import QuarantineRow
+from hdistill.data.format.records import QuarantineRow
 from hdistill.data.format.schema import MAX_QUARANTINE_ROWS
 from hdistill.data.format.shard import to_arrays
 from hdistill.data.labelsets.balance import NONE, id_sum, minus, plus

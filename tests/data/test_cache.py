@@ -136,19 +136,19 @@ def test_a_shard_evicted_just_before_it_is_opened_is_fetched_again(labels: Path,
         assert len(evictions) == 3
 
 
-def _read_all(address: str, folder: Path, limit: int, seed: int, found: multiprocessing.Queue) -> None:
+def _read_all(address: str, folder: Path, limit: int, seed: int, actual: multiprocessing.Queue) -> None:
     remote = open_labels(address, ShardCache(folder, limit))
     for sample in islice(shuffled(remote, "train", seed, cache=BlockCache(1)), 20):
         assert sample.structure.n_atoms
-    found.put(seed)
+    actual.put(seed)
 
 
 def test_several_processes_share_one_cache_within_its_limit(labels: Path, tmp_path: Path) -> None:
     folder, limit = tmp_path / "cache", 2 * largest(labels)
     context = multiprocessing.get_context("fork")
-    found: multiprocessing.Queue = context.Queue()
+    actual: multiprocessing.Queue = context.Queue()
     with web_server(labels) as web:
-        children = [context.Process(target=_read_all, args=(web.address, folder, limit, s, found)) for s in range(3)]
+        children = [context.Process(target=_read_all, args=(web.address, folder, limit, s, actual)) for s in range(3)]
         for child in children:
             child.start()
         most = 0
@@ -162,7 +162,7 @@ def test_several_processes_share_one_cache_within_its_limit(labels: Path, tmp_pa
             most = max(most, sum(sizes))
             time.sleep(0.002)
     assert [child.exitcode for child in children] == [0, 0, 0]
-    assert sorted(found.get(timeout=60) for _ in children) == [0, 1, 2]
+    assert sorted(actual.get(timeout=60) for _ in children) == [0, 1, 2]
     assert 0 < most <= limit + largest(labels)  # the sizes are not read at one moment
     assert held(folder) <= limit
 
@@ -189,8 +189,8 @@ def test_what_a_killed_download_leaves_is_removed(labels: Path, tmp_path: Path) 
 def test_a_cache_that_is_too_small_for_the_order_is_remarked_on(labels: Path, tmp_path: Path) -> None:
     with web_server(labels) as web:
         assert remarks(open_labels(web.address, ShardCache(tmp_path / "cache"))) == []
-        (said,) = remarks(open_labels(web.address, ShardCache(tmp_path / "cache", largest(labels))))
-    assert "fetched many times" in said
+        (messages,) = remarks(open_labels(web.address, ShardCache(tmp_path / "cache", largest(labels))))
+    assert "fetched many times" in messages
     assert remarks(open_label_set(labels)) == []
 
 

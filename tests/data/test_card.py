@@ -75,34 +75,34 @@ def test_sizes(labels: Path, n: int, category: str) -> None:
 def test_every_number_is_the_manifests(labels: Path) -> None:
     manifest = manifest_of(labels)
     _, text = front_matter((labels / CARD).read_bytes())
-    found, counts, hessian = rows(text), manifest["counts"], manifest["hessian"]
-    assert found["structures"] == str(counts["n_structures"]) == "40"
-    assert found["atoms"] == str(counts["n_atoms"])
-    assert found["groups (molecules or materials)"] == str(counts["n_groups"])
-    assert found["Hessian products"] == str(hessian["n_products"])
-    assert found["in quarantine"] == str(counts["n_quarantined"]) == "1"
+    actual, counts, hessian = rows(text), manifest["counts"], manifest["hessian"]
+    assert actual["structures"] == str(counts["n_structures"]) == "40"
+    assert actual["atoms"] == str(counts["n_atoms"])
+    assert actual["groups (molecules or materials)"] == str(counts["n_groups"])
+    assert actual["Hessian products"] == str(hessian["n_products"])
+    assert actual["in quarantine"] == str(counts["n_quarantined"]) == "1"
     for split, n in manifest["splits"]["n_structures"].items():
-        assert found[f"split {split}"] == str(n)
-    elements = found["elements (structures that have them)"].split()
+        assert actual[f"split {split}"] == str(n)
+    elements = actual["elements (structures that have them)"].split()
     assert dict(zip(elements[::2], map(int, elements[1::2]), strict=True)) == {
         symbol: counts["elements"][str(z)]
         for z, symbol in enumerate(["X", "H", "He", "Li", "Be", "B", "C", "N", "O"])
         if str(z) in counts["elements"]
     }
-    assert found["shards"] == f"4, {sum(shard['bytes'] for shard in manifest['shards'])} bytes"
-    assert found["digest of the shards"] == open_label_set(labels).digest
+    assert actual["shards"] == f"4, {sum(shard['bytes'] for shard in manifest['shards'])} bytes"
+    assert actual["digest of the shards"] == open_label_set(labels).digest
     for name, unit in manifest["units"].items():
-        assert found[name] == unit
+        assert actual[name] == unit
     assert f"{hessian['bytes_per_element']:.3g} bytes per element" in text
     assert f"{hessian['codec_error_mean']:.2g} in the mean and {hessian['codec_error_max']:.2g} at most" in text
     for figure in ("product_difference_error", "force_difference_error", "product_run_precision_error"):
         assert f"{PREFLIGHT[figure]:.2g}" in text
-    assert found["level of theory"] == r"a formula \| with a bar"
-    assert found["nan"] == "1"  # structures in quarantine, by reason
+    assert actual["level of theory"] == r"a formula \| with a bar"
+    assert actual["nan"] == "1"  # structures in quarantine, by reason
     assert "hessian = +d2E/dR2 = -dF/dR" in text
     for citation in (TEACHER["citation"], "A. Source (2020)", "2501.09009", "2603.04523"):
         assert str(citation) in text
-    assert found["**these labels**"] == "**MIT**, open"
+    assert actual["**these labels**"] == "**MIT**, open"
     assert "hdistill fit labels/" in text
     assert "hdistill labels verify" in text
 
@@ -183,7 +183,7 @@ def test_what_the_publisher_states_survives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stated", "said"),
+    ("stated", "messages"),
     [
         ({"date": "22.11.2026"}, "2026-11-22"),
         ({"url": "example.org"}, "https://"),
@@ -191,8 +191,10 @@ def test_what_the_publisher_states_survives(tmp_path: Path) -> None:
         ({"structures_license": "mine"}, "no licence known"),
     ],
 )
-def test_a_wrong_statement_is_one_sentence_and_changes_nothing(labels: Path, stated: dict[str, str], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_a_wrong_statement_is_one_sentence_and_changes_nothing(
+    labels: Path, stated: dict[str, str], messages: str
+) -> None:
+    with pytest.raises(InputError, match=messages):
         state(labels, **stated)
     assert not (labels / PUBLICATION).exists()
 
@@ -207,8 +209,8 @@ def test_a_damaged_publication_is_one_sentence(tmp_path: Path, text: str) -> Non
 def test_a_permission_is_in_the_card(labels: Path) -> None:
     manifest = (labels / "manifest.json").read_bytes()
     permission = Permission("C. Three", "2026-11-22", open_label_set(labels).digest, "nc")
-    found = documents(manifest, Publication(), permission)
-    assert "C. Three stated on 2026-11-22 to have permission" in found[CARD].decode()
+    actual = documents(manifest, Publication(), permission)
+    assert "C. Three stated on 2026-11-22 to have permission" in actual[CARD].decode()
     other = Permission("C. Three", "2026-11-22", "00", "nc")  # for a set that was extended since
     assert documents(manifest, Publication(), other) == documents(manifest)
 

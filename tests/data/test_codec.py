@@ -36,8 +36,8 @@ def relative_error(values: np.ndarray, codec: Codec) -> np.ndarray:
 def test_what_is_said_of_the_error(hessian: str, codec: Codec) -> None:
     samples = random_samples(hessian)
     each = [relative_error(s.labels.hessian.values, codec) for s in samples if s.labels.hessian is not None]
-    found = codec_errors(samples, to_arrays(samples, codec))
-    assert np.allclose(found, np.concatenate([*each, np.zeros(0)]), rtol=1e-9)
+    actual = codec_errors(samples, to_arrays(samples, codec))
+    assert np.allclose(actual, np.concatenate([*each, np.zeros(0)]), rtol=1e-9)
 
 
 def promised(values: np.ndarray) -> np.ndarray:
@@ -161,11 +161,11 @@ def test_bytes_of_a_shard_and_blocks_anywhere_in_it(tmp_path: Path, hessian: str
         assert n_bytes / file["hessian_values"].size < at_most
     everything = read_samples(path)
     for start, stop in ((0, 1), (113, 145), (399, 400)):  # the HDF5 chunks begin inside structures
-        for found, whole, wanted in zip(
+        for actual, whole, wanted in zip(
             read_samples(path, start, stop), everything[start:stop], samples[start:stop], strict=True
         ):
-            assert np.array_equal(products(found).values, products(whole).values)
-            error = np.abs(products(found).values - products(wanted).values)
+            assert np.array_equal(products(actual).values, products(whole).values)
+            error = np.abs(products(actual).values - products(wanted).values)
             assert (error <= promised(products(wanted).values)).all()
 
 

@@ -66,9 +66,9 @@ def test_every_file_is_there_with_its_hash(labels: Path) -> None:
 
 
 def test_the_splits_can_be_read(labels: Path) -> None:
-    found = list(mlcroissant.Dataset(jsonld=str(labels / CROISSANT)).records("splits"))
+    actual = list(mlcroissant.Dataset(jsonld=str(labels / CROISSANT)).records("splits"))
     counts = json.loads((labels / "manifest.json").read_bytes())["splits"]["n_structures"]
-    assert {_text(row["splits/name"]): row["splits/n_structures"] for row in found} == counts
+    assert {_text(row["splits/name"]): row["splits/n_structures"] for row in actual} == counts
 
 
 def test_without_a_statement_only_what_nobody_can_know_is_missing(labels: Path) -> None:

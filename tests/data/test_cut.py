@@ -32,10 +32,10 @@ def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_matches_is_stored_as_it_was(labels: Path, tmp_path: Path) -> None:
     manifest = cut(labels, tmp_path / "part", where="n_atoms <= 3 and number < 15", say=silent)
     wanted = [s for s in stored(labels) if s.structure.n_atoms <= 3 and s.structure.info["number"] < 15]
-    found = stored(tmp_path / "part")
-    assert len(found) == 6
-    assert [s.structure.id for s in found] == [s.structure.id for s in wanted]
-    for x, y in zip(found, wanted, strict=True):
+    actual = stored(tmp_path / "part")
+    assert len(actual) == 6
+    assert [s.structure.id for s in actual] == [s.structure.id for s in wanted]
+    for x, y in zip(actual, wanted, strict=True):
         assert x.split == y.split
         assert x.labels.hessian is not None
         assert y.labels.hessian is not None

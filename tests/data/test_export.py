@@ -53,12 +53,12 @@ def test_extxyz_reads_back(labelled: Path, tmp_path: Path) -> None:
     assert result["n_structures"] == len(stored) == 5
     again = list(sources.read(str(file)))
     assert [s.id for s in again] == [s.structure.id for s in stored]
-    for found, sample, atoms in zip(again, stored, ase.io.read(file, ":"), strict=True):
+    for actual, sample, atoms in zip(again, stored, ase.io.read(file, ":"), strict=True):
         s, labels = sample.structure, sample.labels
-        assert found.group == s.group
-        assert (found.charge, found.spin) == (s.charge, s.spin)
-        assert {k: found.info[k] for k in s.info} == dict(s.info)
-        assert found.info["split"] == sample.split
+        assert actual.group == s.group
+        assert (actual.charge, actual.spin) == (s.charge, s.spin)
+        assert {k: actual.info[k] for k in s.info} == dict(s.info)
+        assert actual.info["split"] == sample.split
         assert atoms.get_potential_energy() == labels.energy
         assert np.array_equal(atoms.get_forces().astype(np.float32), labels.forces)
         if labels.stress is not None:
@@ -66,10 +66,10 @@ def test_extxyz_reads_back(labelled: Path, tmp_path: Path) -> None:
             kept = atoms.get_stress(voigt=False)
             assert np.allclose(np.diag(kept), np.diag(asymmetric), rtol=1e-6)
         if s.ref_energy is not None:
-            assert found.ref_energy == s.ref_energy
+            assert actual.ref_energy == s.ref_energy
             assert s.ref_forces is not None
-            assert found.ref_forces is not None
-            assert np.array_equal(found.ref_forces.astype(np.float32), s.ref_forces)
+            assert actual.ref_forces is not None
+            assert np.array_equal(actual.ref_forces.astype(np.float32), s.ref_forces)
         hessian = labels.hessian
         assert ("hessian_products" in atoms.arrays) == (hessian is not None)
         if hessian is None:

@@ -16,7 +16,8 @@ from hdistill.data.convert.cut import cut
 from hdistill.data.convert.exporting import export
 from hdistill.data.convert.merge import merge
 from hdistill.data.errors import InputError, LabelSetError
-from hdistill.data.format.manifest import MAX_MANIFEST_BYTES, Manifest
+from hdistill.data.format.manifest import MAX_MANIFEST_BYTES
+from hdistill.data.format.records import Manifest
 from hdistill.data.format.schema import MAX_QUARANTINE_ROWS
 from hdistill.data.labelsets import provenance, writer
 from hdistill.data.labelsets.label_set import open_label_set, verify

@@ -43,10 +43,10 @@ BASES = bases()
 
 def images() -> list[bytes]:
     """Images as hdistill writes them, and one with many small chunks, so that HDF5's index of them is there to be changed."""
-    found = [image(arrays, {"plan": "x"}) for arrays in BASES]
+    actual = [image(arrays, {"plan": "x"}) for arrays in BASES]
     before, shard_file.CHUNK_ELEMENTS = shard_file.CHUNK_ELEMENTS, 4
     try:
-        return [*found, image(BASES[0], {"plan": "x"})]
+        return [*actual, image(BASES[0], {"plan": "x"})]
     finally:
         shard_file.CHUNK_ELEMENTS = before
 
@@ -71,13 +71,13 @@ class Reader:
         labels = sign(self.folder / f"labels{self.cases}", data, BASES[base])
         if manifest is not None:
             (labels / "manifest.json").write_bytes(manifest)
-        found = self.child.ask(labels)
+        actual = self.child.ask(labels)
         rmtree(labels)
-        if found[0] in ("Crash", "Hang"):
+        if actual[0] in ("Crash", "Hang"):
             self.child.close()
             self.child = Child(self.bait)
-        assert found[0] in ("right", "LabelSetError"), found
-        self.right += found == ["right"]
+        assert actual[0] in ("right", "LabelSetError"), actual
+        self.right += actual == ["right"]
 
 
 @pytest.fixture(scope="module")

@@ -345,10 +345,10 @@ def test_a_malicious_file_is_refused_by_name(
 ) -> None:
     change, message = STRUCTURE[kind]
     data = built(arrays, lambda file: change(file, bait))
-    found = reader.ask(sign(tmp_path / "labels", data, arrays))
-    assert found[0] == "LabelSetError", found
+    actual = reader.ask(sign(tmp_path / "labels", data, arrays))
+    assert actual[0] == "LabelSetError", actual
     with pytest.raises(LabelSetError, match=message):
-        raise LabelSetError(found[1])
+        raise LabelSetError(actual[1])
 
 
 VALUES: dict[str, tuple[Callable[[Arrays], Any], str]] = {
@@ -418,19 +418,19 @@ def test_malicious_values_are_refused_by_name(reader: Child, tmp_path: Path, kin
     honest = to_arrays(samples, "compact")
     lies = honest | change(honest)
     kept = {n: a.astype(honest[n].dtype) if n.endswith("offsets") else a for n, a in lies.items() if a is not None}
-    found = reader.ask(sign(tmp_path / "labels", built(kept), honest))
-    assert found[0] == "LabelSetError", found
+    actual = reader.ask(sign(tmp_path / "labels", built(kept), honest))
+    assert actual[0] == "LabelSetError", actual
     with pytest.raises(LabelSetError, match=message):
-        raise LabelSetError(found[1])
+        raise LabelSetError(actual[1])
 
 
 @pytest.mark.parametrize("value", [-1, 9, 2**31 - 1])
 def test_rows_of_coordinates_that_are_not_there(reader: Child, tmp_path: Path, value: int) -> None:
     arrays = to_arrays(random_samples("rows:2"), "compact")
     arrays["hessian_coordinate"][0] = value  # the first structure has 3 atoms
-    found = reader.ask(sign(tmp_path / "labels", built(arrays), arrays))
-    assert found[0] == "LabelSetError"
-    assert "coordinate that its structure does not have" in found[1]
+    actual = reader.ask(sign(tmp_path / "labels", built(arrays), arrays))
+    assert actual[0] == "LabelSetError"
+    assert "coordinate that its structure does not have" in actual[1]
 
 
 def test_bytes_that_no_library_writes(arrays: Arrays, bait: Path, reader: Child, tmp_path: Path) -> None:
@@ -447,10 +447,10 @@ def test_bytes_that_no_library_writes(arrays: Arrays, bait: Path, reader: Child,
         "checksum of a chunk": (one_bit_off(good, arrays), "checksum is wrong"),
     }
     for name, (data, message) in cases.items():
-        found = reader.ask(sign(tmp_path / name, data, arrays))
-        assert found[0] == "LabelSetError", (name, found)
+        actual = reader.ask(sign(tmp_path / name, data, arrays))
+        assert actual[0] == "LabelSetError", (name, actual)
         with pytest.raises(LabelSetError, match=message):
-            raise LabelSetError(found[1])
+            raise LabelSetError(actual[1])
 
 
 def other_setting(data: bytes, code: int, old: bytes, new: bytes) -> bytes:
@@ -609,10 +609,10 @@ BOMBS: dict[str, tuple[str, str]] = {
 def test_json_bombs(labels: Path, reader: Child, kind: str) -> None:
     text, message = BOMBS[kind]
     (labels / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
-    found = reader.ask(labels)
-    assert found[0] == "LabelSetError", found
+    actual = reader.ask(labels)
+    assert actual[0] == "LabelSetError", actual
     with pytest.raises(LabelSetError, match=message):
-        raise LabelSetError(found[1])
+        raise LabelSetError(actual[1])
 
 
 def test_what_is_no_file(labels: Path, bait: Path, reader: Child, tmp_path: Path) -> None:
@@ -621,9 +621,9 @@ def test_what_is_no_file(labels: Path, bait: Path, reader: Child, tmp_path: Path
     content = shard.read_bytes()
 
     def refused(message: str) -> None:
-        found = reader.ask(labels)
-        assert found[0] == "LabelSetError", found
-        assert message in found[1]
+        actual = reader.ask(labels)
+        assert actual[0] == "LabelSetError", actual
+        assert message in actual[1]
 
     pipe, target = tmp_path / "pipe", tmp_path / "elsewhere.h5"
     os.mkfifo(pipe)
@@ -736,13 +736,13 @@ def test_a_shard_replaced_or_removed_while_it_is_checked(
     layout_of = shard_guard.layout_of
 
     def slow(p: Path, *rest: Any) -> Any:
-        found = layout_of(p, *rest)
+        actual = layout_of(p, *rest)
         content = p.read_bytes()
         p.unlink()
         if replaced:
             (p.parent / "keeps-the-inode").write_bytes(content)
             p.write_bytes(content)
-        return found
+        return actual
 
     monkeypatch.setattr(shard_guard, "layout_of", slow)
     with pytest.raises(LabelSetError, match="was replaced or removed"):

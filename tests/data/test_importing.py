@@ -126,13 +126,13 @@ def test_hdf5_in_atomic_units_single_and_stacked(tmp_path: Path) -> None:
     file = tmp_path / "in.h5"
     with h5py.File(file, "w") as root:
         stack = molecules(6, size=3)
-        found = [springs(x) for x in stack]
+        actual = [springs(x) for x in stack]
         group = root.create_group("set/water")
         group["atomic_numbers"] = numbers_of(3)
         group["positions"] = np.array(stack) / BOHR
-        group["energy"] = np.array([e for e, _, _ in found]) / HARTREE
-        group["gradient"] = -np.array([f for _, f, _ in found]) / HARTREE * BOHR
-        group["hessian"] = np.array([h.reshape(3, 3, 3, 3) for _, _, h in found]) / HARTREE * BOHR**2
+        group["energy"] = np.array([e for e, _, _ in actual]) / HARTREE
+        group["gradient"] = -np.array([f for _, f, _ in actual]) / HARTREE * BOHR
+        group["hessian"] = np.array([h.reshape(3, 3, 3, 3) for _, _, h in actual]) / HARTREE * BOHR**2
         for number, x in enumerate(molecules(4)):
             energy, forces, hessian = springs(x)
             one = root.create_group(f"single/{number}")
@@ -149,13 +149,13 @@ def test_hdf5_in_atomic_units_single_and_stacked(tmp_path: Path) -> None:
 
 
 def test_npz_and_units_that_the_file_states(tmp_path: Path) -> None:
-    found = [springs(x) for x in molecules(5, size=4)]
+    actual = [springs(x) for x in molecules(5, size=4)]
     fields = {
         "R": np.array(molecules(5, size=4)),
         "z": np.array(numbers_of(4)),
-        "E": np.array([e for e, _, _ in found]),
-        "F": np.array([f for _, f, _ in found]),
-        "hessian": np.array([h for _, _, h in found]),
+        "E": np.array([e for e, _, _ in actual]),
+        "F": np.array([f for _, f, _ in actual]),
+        "hessian": np.array([h for _, _, h in actual]),
     }
     np.savez(tmp_path / "in.npz", **fields)
     import_file(tmp_path / "in.npz", tmp_path / "labels", EV, say=silent)
@@ -196,21 +196,21 @@ def test_bad_hessians_are_named_in_quarantine(tmp_path: Path) -> None:
             changed = changed[:-1]
         return changed
 
-    said: list[str] = []
-    manifest = import_file(write_extxyz(tmp_path / "in.xyz", bend=bend), tmp_path / "labels", EV, say=said.append)
+    messages: list[str] = []
+    manifest = import_file(write_extxyz(tmp_path / "in.xyz", bend=bend), tmp_path / "labels", EV, say=messages.append)
     require_right(samples_of(tmp_path / "labels"))
     assert manifest.counts.n_structures == 3
     texts = [row.text for row in manifest.quarantine]
     for text, words in zip(texts, ("not symmetric", "translation", "not finite", "below zero", "numbers"), strict=True):
         assert words in text
-    assert any("quarantine" in line for line in said)
+    assert any("quarantine" in line for line in messages)
 
 
 def test_units_that_cannot_be_right_are_remarked(tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     file = write_extxyz(tmp_path / "in.xyz", bend=lambda _, h: h / HARTREE * BOHR**2)
-    import_file(file, tmp_path / "labels", EV, say=said.append)
-    assert any("are the units right" in line for line in said)
+    import_file(file, tmp_path / "labels", EV, say=messages.append)
+    assert any("are the units right" in line for line in messages)
 
 
 def test_what_cannot_be_imported_is_said(tmp_path: Path) -> None:

@@ -48,20 +48,20 @@ GPL = "GPL-3.0 (as listed for the weights; the package is MIT)"
     ],
 )
 def test_the_stricter_one_wins(structures: str, weights: str, weights_class: str, id: str, license_class: str) -> None:
-    found = labels_licence(structures, weights, weights_class)
-    assert (found.id, found.license_class) == (id, license_class)
-    assert structures in found.why
-    assert weights in found.why
+    actual = labels_licence(structures, weights, weights_class)
+    assert (actual.id, actual.license_class) == (id, license_class)
+    assert structures in actual.why
+    assert weights in actual.why
 
 
 def test_labels_are_never_wider_than_what_they_were_made_of() -> None:
     """Every known licence of structures with every teacher of the catalogue."""
     for structures in (*KNOWN, "unknown"):
         for teacher in ENTRIES.values():
-            found = labels_licence(structures, teacher.weights_license, teacher.license_class)
-            assert CLASSES.index(found.license_class) >= CLASSES.index(teacher.license_class)
+            actual = labels_licence(structures, teacher.weights_license, teacher.license_class)
+            assert CLASSES.index(actual.license_class) >= CLASSES.index(teacher.license_class)
             own = KNOWN[structures].license_class if structures in KNOWN else "unknown"
-            assert CLASSES.index(found.license_class) >= CLASSES.index(own)
+            assert CLASSES.index(actual.license_class) >= CLASSES.index(own)
 
 
 def test_a_manifest_claim_is_worked_out_again() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from hdistill.data.errors import LabelSetError
-from hdistill.data.format.manifest import Manifest, parse_manifest, read_manifest
+from hdistill.data.format.manifest import parse_manifest, read_manifest
 from hdistill.data.format.migrate import MANIFEST_VERSION, STEPS, migrated
+from hdistill.data.format.records import Manifest
 from hdistill.data.labelsets.label_set import info, verify
 from hdistill.data.support.typed import as_bytes, as_json
 from tests.data.published import label_set

@@ -11,7 +11,7 @@ import pytest
 
 from hdistill.data.convert.merge import Rows, merge, united_quarantine
 from hdistill.data.errors import InputError, LabelSetError
-from hdistill.data.format.manifest import QuarantineRow
+from hdistill.data.format.records import QuarantineRow
 from hdistill.data.format.shard import Sample, read_samples
 from hdistill.data.labelsets import writer
 from hdistill.data.labelsets.label_set import open_label_set, read_manifest, verify
@@ -38,12 +38,12 @@ def test_each_structure_once_with_the_bytes_it_had(tmp_path: Path, monkeypatch: 
     samples = samples_of("probes:3", sizes=(3, 1, 7, 5, 2, 4, 6))
     a = make_label_set(tmp_path / "a", samples[:5])
     b = make_label_set(tmp_path / "b", samples[3:])
-    said: list[str] = []
-    merge([a, b], tmp_path / "ab", say=said.append)
-    assert any("2 structures are in several sets" in line for line in said)
-    found, wanted = stored(tmp_path / "ab"), stored(make_label_set(tmp_path / "whole", samples))
-    assert [s.structure.id for s in found] == [s.structure.id for s in wanted]
-    for x, y in zip(found, wanted, strict=True):
+    messages: list[str] = []
+    merge([a, b], tmp_path / "ab", say=messages.append)
+    assert any("2 structures are in several sets" in line for line in messages)
+    actual, wanted = stored(tmp_path / "ab"), stored(make_label_set(tmp_path / "whole", samples))
+    assert [s.structure.id for s in actual] == [s.structure.id for s in wanted]
+    for x, y in zip(actual, wanted, strict=True):
         assert x.labels.energy == y.labels.energy
         assert x.labels.hessian is not None
         assert y.labels.hessian is not None
@@ -64,9 +64,9 @@ def test_the_manifest_names_both_parents(tmp_path: Path) -> None:
     other = subset | {"names": ["other.xyz"], "citation": ["others"], "license": "CC-BY-NC-4.0"}
     versions = TEACHER | {"versions": {"torch": "2.14.0", "madeup": "1.0"}}
     b = make_label_set(tmp_path / "b", samples[3:], subset=other, licenses=licenses, teacher=versions)
-    said: list[str] = []
-    manifest = merge([a, b], tmp_path / "ab", say=said.append)
-    assert any("torch 2.13.0 and 2.14.0" in line for line in said)
+    messages: list[str] = []
+    manifest = merge([a, b], tmp_path / "ab", say=messages.append)
+    assert any("torch 2.13.0 and 2.14.0" in line for line in messages)
     assert manifest.subset.names == ("made.xyz", "other.xyz")
     assert manifest.subset.citation == ("others", "them")
     assert manifest.licenses.structures == "CC-BY-NC-4.0 + MIT"

@@ -70,12 +70,12 @@ def test_killed_after_every_prefix_of_its_calls(tmp_path: Path, replaces: bool, 
         if replaces:
             path.write_bytes(old)
         if _dies_before_call(k, path, data, replaces, hard_links):
-            found = path.read_bytes() if path.exists() else None
-            assert found in ((old, data) if replaces else (None, data)), f"half a file after {k} calls"
-            assert found is None or len(read_arrays(path)[0]["id"]) in (1, 2)
+            actual = path.read_bytes() if path.exists() else None
+            assert actual in ((old, data) if replaces else (None, data)), f"half a file after {k} calls"
+            assert actual is None or len(read_arrays(path)[0]["id"]) in (1, 2)
             left = [p.name for p in path.parent.iterdir() if p != path]
             assert all(name.startswith(".") and name.endswith(".tmp") for name in left)
-            assert publish(path, data, replaces) == (replaces or found is None)
+            assert publish(path, data, replaces) == (replaces or actual is None)
         else:
             survived += 1
         assert path.read_bytes() == data

@@ -223,7 +223,7 @@ def flip(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "messages"),
     [
         (flip, "has changed"),
         (lambda data: data[:-7], "bytes"),
@@ -233,13 +233,13 @@ def flip(data: bytes) -> bytes:
     ],
 )
 def test_a_remote_that_sends_something_else(
-    labels: Path, tmp_path: Path, change: Callable[[bytes], bytes], said: str
+    labels: Path, tmp_path: Path, change: Callable[[bytes], bytes], messages: str
 ) -> None:
     names = shard_names(labels)
     back = tmp_path / "back"
     with web_server(labels) as web:
         web.bodies[names[1]] = change((labels / names[1]).read_bytes())
-        with pytest.raises(LabelSetError, match=said):
+        with pytest.raises(LabelSetError, match=messages):
             pull(web.address, back, progress=False)
         assert sorted(files(back)) == names[:1]  # no manifest, nothing of the wrong shard under any name
         web.bodies.clear()
@@ -253,15 +253,15 @@ def test_nothing_gets_its_name_before_its_hash_was_found_right(labels: Path, tmp
     data = (labels / name).read_bytes()
     with web_server(labels) as web:
         web.bodies[name] = flip(data)
-        entry, target, told = open_label_set(labels).shards[0], tmp_path / "x.h5", []
+        entry, target, reported = open_label_set(labels).shards[0], tmp_path / "x.h5", []
         with pytest.raises(Damaged, match="has changed"):
-            store(web.address).fetch(name, target, entry.bytes, entry.sha256, told.append)
+            store(web.address).fetch(name, target, entry.bytes, entry.sha256, reported.append)
         assert os.listdir(tmp_path) == []
-        assert sum(told) == 0  # a progress bar goes back
+        assert sum(reported) == 0  # a progress bar goes back
         assert web.asked == [name, name]
         web.bodies.clear()
-        store(web.address).fetch(name, target, entry.bytes, entry.sha256, told.append)
-    assert (target.read_bytes(), sum(told)) == (data, len(data))
+        store(web.address).fetch(name, target, entry.bytes, entry.sha256, reported.append)
+    assert (target.read_bytes(), sum(reported)) == (data, len(data))
 
 
 def test_a_shard_that_was_damaged_on_the_way_is_asked_for_again(labels: Path, tmp_path: Path) -> None:
@@ -486,9 +486,9 @@ def test_a_set_laid_out_as_a_repository_of_the_hub(labels: Path, tmp_path: Path)
 def test_addresses_of_the_hub() -> None:
     from huggingface_hub import HfFileSystem
 
-    found = store("hf://datasets/OWNER/NAME")
-    assert isinstance(found.fs, HfFileSystem)
-    assert found.path("shards/x.h5") == "datasets/OWNER/NAME/shards/x.h5"
+    actual = store("hf://datasets/OWNER/NAME")
+    assert isinstance(actual.fs, HfFileSystem)
+    assert actual.path("shards/x.h5") == "datasets/OWNER/NAME/shards/x.h5"
     assert store("hf://datasets/OWNER/NAME@v1/part").path("manifest.json").endswith("part/manifest.json")
     for address in ("hf://OWNER/NAME", "hf://datasets/NAME", "hf://"):
         with pytest.raises(RemoteError, match="hf://datasets/OWNER/NAME"):

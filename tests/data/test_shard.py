@@ -20,28 +20,28 @@ from tests.data.samples import random_samples
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def assert_same(found: Sample, wanted: Sample, tolerance: float) -> None:
-    a, b = found.structure, wanted.structure
-    assert (a.id, a.group, a.charge, a.spin, found.split) == (b.id, b.group, b.charge, b.spin, wanted.split)
+def assert_same(actual: Sample, wanted: Sample, tolerance: float) -> None:
+    a, b = actual.structure, wanted.structure
+    assert (a.id, a.group, a.charge, a.spin, actual.split) == (b.id, b.group, b.charge, b.spin, wanted.split)
     assert a.info == b.info
     assert a.ref_energy == b.ref_energy
-    for x, y in ((a.ref_forces, b.ref_forces), (found.labels.stress, wanted.labels.stress)):
+    for x, y in ((a.ref_forces, b.ref_forces), (actual.labels.stress, wanted.labels.stress)):
         assert (x is None) == (y is None)
         assert x is None or np.array_equal(x, y)  # type: ignore[arg-type]
-    assert found.labels.energy == wanted.labels.energy
-    assert np.array_equal(found.labels.forces, wanted.labels.forces)
-    assert_same_products(found.labels.hessian, wanted.labels.hessian, b.n_atoms, tolerance)
+    assert actual.labels.energy == wanted.labels.energy
+    assert np.array_equal(actual.labels.forces, wanted.labels.forces)
+    assert_same_products(actual.labels.hessian, wanted.labels.hessian, b.n_atoms, tolerance)
 
 
 def assert_same_products(
-    found: HessianProducts | None, wanted: HessianProducts | None, n_atoms: int, tolerance: float
+    actual: HessianProducts | None, wanted: HessianProducts | None, n_atoms: int, tolerance: float
 ) -> None:
-    assert (found is None) == (wanted is None)
-    if found is None or wanted is None:
+    assert (actual is None) == (wanted is None)
+    if actual is None or wanted is None:
         return
-    assert found.directions.kind == wanted.directions.kind
-    assert np.array_equal(found.directions.vectors(n_atoms), wanted.directions.vectors(n_atoms))
-    assert np.abs(found.values - wanted.values).max() <= tolerance * np.abs(wanted.values).max()
+    assert actual.directions.kind == wanted.directions.kind
+    assert np.array_equal(actual.directions.vectors(n_atoms), wanted.directions.vectors(n_atoms))
+    assert np.abs(actual.values - wanted.values).max() <= tolerance * np.abs(wanted.values).max()
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -51,9 +51,9 @@ def test_round_trip_in_any_slice(tmp_path: Path, hessian: str, codec: Codec) -> 
     path = tmp_path / "shard.h5"
     path.write_bytes(image(to_arrays(samples, codec), {}))
     for start, stop in ((0, 5), (1, 3), (4, 5), (2, 2)):
-        found = read_samples(path, start, stop)
-        assert len(found) == stop - start
-        for a, b in zip(found, samples[start:stop], strict=True):
+        actual = read_samples(path, start, stop)
+        assert len(actual) == stop - start
+        for a, b in zip(actual, samples[start:stop], strict=True):
             assert_same(a, b, 0.0 if codec == "exact" else 1 / 128)
 
 
@@ -113,10 +113,10 @@ def test_energies_and_features_of_atoms_are_kept(tmp_path: Path) -> None:
     parts = [to_arrays(given[:1], "exact"), to_arrays(given[1:], "exact"), to_arrays(samples[:2], "exact")]
     path = tmp_path / "shard.h5"
     path.write_bytes(image(concatenate(parts), {}))
-    found = read_samples(path)
-    for one, other in zip(found, given, strict=False):
+    actual = read_samples(path)
+    for one, other in zip(actual, given, strict=False):
         for name in ("atom_energies", "node_features"):
             had, has = getattr(other.labels, name), getattr(one.labels, name)
             assert (had is None) == (has is None)
             assert had is None or (np.array_equal(had, has) and had.dtype == has.dtype)
-    assert all(s.labels.atom_energies is None and s.labels.node_features is None for s in found[len(given) :])
+    assert all(s.labels.atom_energies is None and s.labels.node_features is None for s in actual[len(given) :])

@@ -460,8 +460,8 @@ def test_mapped_smiles(smiles, numbers, charge):
         with pytest.raises(ValueError, match="implies hydrogens"):
             parse_mapped(smiles)
         return
-    found, found_charge = parse_mapped(smiles)
-    assert (found.tolist(), found_charge) == (numbers, charge)
+    actual, found_charge = parse_mapped(smiles)
+    assert (actual.tolist(), found_charge) == (numbers, charge)
 
 
 @pytest.mark.parametrize(
@@ -525,12 +525,12 @@ def test_spice_monomers():
 def test_spice_units_and_order_of_elements_agree_with_the_geometry():
     """Every hydrogen sits at a bond's length from its heavy atom; C-H bonds are 1.09 A long on average."""
     structures = [s for s in sources.read("spice:monomers", SPICE) if s.info["conformation"] == 0]
-    found = [bond for s in structures for bond in bonds_of_hydrogen(s)]
-    assert len(found) == 2735
-    assert all(0.7 < r < 1.7 for _, r in found)
-    carbon = [r for z, r in found if z == 6]
+    actual = [bond for s in structures for bond in bonds_of_hydrogen(s)]
+    assert len(actual) == 2735
+    assert all(0.7 < r < 1.7 for _, r in actual)
+    carbon = [r for z, r in actual if z == 6]
     assert np.mean(carbon) == pytest.approx(1.09, abs=0.015)
-    assert np.mean([r for z, r in found if z == 8]) == pytest.approx(0.97, abs=0.02)
+    assert np.mean([r for z, r in actual if z == 8]) == pytest.approx(0.97, abs=0.02)
 
 
 @needs_spice
@@ -712,7 +712,7 @@ def test_perovskites_of_a_series_share_their_cell_and_no_other_has_it():
     cells: dict[str, set[bytes]] = {}
     for s in sources.read("perovskites"):
         cells.setdefault(s.group, set()).add(s.cell.tobytes())
-    assert {len(found) for found in cells.values()} == {1}
+    assert {len(actual) for actual in cells.values()} == {1}
     assert len(set().union(*cells.values())) == len(cells)
 
 

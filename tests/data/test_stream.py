@@ -104,15 +104,15 @@ READS = {"quick": 10_000, "long": 100_000}
 def _reads(labels: LabelSet, reader: int, n: int, kept: OpenShard | None) -> list[tuple[int, int, int]]:
     """(shard, structure, checksum of what was read) of n random reads of neighbours, through new files and an inherited one."""
     rng = np.random.default_rng(reader)
-    found: list[tuple[int, int, int]] = []
-    while len(found) < n:
+    actual: list[tuple[int, int, int]] = []
+    while len(actual) < n:
         s = int(rng.integers(len(labels.shards)))
         start = int(rng.integers(labels.shards[s].n_structures))
         stop = min(start + int(rng.integers(1, 32)), labels.shards[s].n_structures)
         inherit = s == 0 and kept is not None and rng.integers(2)
         samples = decode(kept, start, stop) if inherit and kept else read_samples(labels.shards[s].path, start, stop)
-        found += [(s, start + i, _checksum(sample)) for i, sample in enumerate(samples)]
-    return found[:n]
+        actual += [(s, start + i, _checksum(sample)) for i, sample in enumerate(samples)]
+    return actual[:n]
 
 
 def _checksum(sample: Sample) -> int:

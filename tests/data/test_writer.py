@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hdistill.data.errors import LabelSetError
-from hdistill.data.format.manifest import QuarantineRow
+from hdistill.data.format.records import QuarantineRow
 from hdistill.data.format.schema import MAX_QUARANTINE_ROWS
 from hdistill.data.format.shard import (
     append_products,
@@ -33,10 +33,10 @@ def test_selected_structures_are_stored_as_they_were(hessian: str, codec: str) -
     arrays = to_arrays(samples, codec)  # type: ignore[arg-type]
     for rows in ([0, 1, 2, 3, 4], [3, 0], [4], [2, 2, 1]):
         chosen = to_arrays([samples[i] for i in rows], codec)  # type: ignore[arg-type]
-        found = select(arrays, rows)
-        assert set(found) >= set(chosen)
+        actual = select(arrays, rows)
+        assert set(actual) >= set(chosen)
         for name, array in chosen.items():
-            assert np.array_equal(found[name], array, equal_nan=array.dtype.kind == "f"), name
+            assert np.array_equal(actual[name], array, equal_nan=array.dtype.kind == "f"), name
 
 
 @pytest.mark.parametrize("hessian", ["probes", "rows"])

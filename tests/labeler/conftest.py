@@ -15,13 +15,13 @@ def clusters(n: int, seed: int = 0, symbol: str = "Ar") -> list[Atoms]:
     """n rattled clusters of 3 to 6 atoms at sane distances, one group each."""
     rng = np.random.default_rng(seed)
     corners = np.array([[x, y, z] for x in (0, 3.6) for y in (0, 3.6) for z in (0, 3.6)])
-    found = []
+    actual = []
     for number in range(n):
         size = 3 + number % 4
         atoms = Atoms(f"{symbol}{size}", corners[:size] + rng.normal(scale=0.1, size=(size, 3)))
         atoms.info["group"] = f"cluster-{number}"
-        found.append(atoms)
-    return found
+        actual.append(atoms)
+    return actual
 
 
 def with_element(atoms: Atoms, number: int) -> Atoms:

@@ -89,13 +89,13 @@ def _start(
 def environment(folder: Path, *requirements: str) -> Path:
     """The interpreter of a new environment that has these packages alone; skips the test where they cannot be had."""
     uv = HERE.with_name("uv")
-    found = str(uv) if uv.exists() else shutil.which("uv")
-    if found is None:
+    actual = str(uv) if uv.exists() else shutil.which("uv")
+    if actual is None:
         pytest.skip("uv is not installed")
     python = folder / "bin" / "python"
     for command in (
-        [found, "venv", "--quiet", "--python", sys.executable, str(folder)],
-        [found, "pip", "install", "--quiet", "--python", str(python), *requirements],
+        [actual, "venv", "--quiet", "--python", sys.executable, str(folder)],
+        [actual, "pip", "install", "--quiet", "--python", str(python), *requirements],
     ):
         done = subprocess.run(command, capture_output=True, text=True, env=_uv_environment())
         if done.returncode:

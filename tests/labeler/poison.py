@@ -55,5 +55,5 @@ class Drifting(LennardJones):
     """Lennard-Jones whose strength is read from outside: a teacher whose file was replaced under its name."""
 
     def __init__(self, epsilon: float = 0.05) -> None:
-        found = float(os.environ.get("HDISTILL_TEST_EPSILON", epsilon))
-        super().__init__(sigma=2.5, epsilon=found, rc=8.0, smooth=True)
+        actual = float(os.environ.get("HDISTILL_TEST_EPSILON", epsilon))
+        super().__init__(sigma=2.5, epsilon=actual, rc=8.0, smooth=True)

@@ -33,6 +33,6 @@ class TellsItsGpu(Slow):
         super().__init__(**parameters)
 
     def calculate(self, *arguments: Any, **named: Any) -> None:
-        told = self.folder / f"{os.getppid()}-{os.getpid()}"  # the worker and its child
-        told.write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "unset"))
+        reported = self.folder / f"{os.getppid()}-{os.getpid()}"  # the worker and its child
+        reported.write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "unset"))
         super().calculate(*arguments, **named)

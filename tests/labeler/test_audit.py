@@ -158,10 +158,10 @@ def test_another_teacher_is_refused_and_another_version_is_said(honest: Path, tm
 
     with pytest.raises(TeacherError, match="weights_sha256 was abab"):
         audit(claim("weights", weights_sha256="ab" * 32), ALL, say=silent)
-    said: list[str] = []
+    messages: list[str] = []
     old = claim("old", versions={"numpy": "1.0.0"})
-    assert audit(old, AuditSettings(n=1), say=said.append)["agrees"]
-    assert any("numpy was 1.0.0, here it is" in line for line in said)
+    assert audit(old, AuditSettings(n=1), say=messages.append)["agrees"]
+    assert any("numpy was 1.0.0, here it is" in line for line in messages)
     with pytest.raises(InputError, match="no teacher that could be asked"):
         audit(claim("reference", family="reference"), ALL, say=silent)
     with pytest.raises(InputError, match="--n was 0"):
@@ -248,10 +248,10 @@ def test_the_bait_works_where_the_user_types_its_name(honest: Path, tmp_path: Pa
 def test_a_file_that_the_user_names_is_called_a_pickle(honest: Path, tmp_path: Path) -> None:
     model = tmp_path / "mine.model"
     model.write_bytes(b"")
-    said: list[str] = []
-    request = audit_module.request_of(read_manifest(honest), AuditSettings(teacher=str(model)), said.append)
+    messages: list[str] = []
+    request = audit_module.request_of(read_manifest(honest), AuditSettings(teacher=str(model)), messages.append)
     assert request.model == str(model)
-    assert "mine.model is a pickle, which can run code" in said[0]
+    assert "mine.model is a pickle, which can run code" in messages[0]
 
 
 def test_nobody_knows_which_structures_will_be_looked_at(honest: Path) -> None:
@@ -263,10 +263,10 @@ def test_nobody_knows_which_structures_will_be_looked_at(honest: Path) -> None:
         planned = [select.order_key(seed, key) for key in stored]
         order, other = np.argsort(np.array(drawn, "S16")), np.argsort(np.array(planned, np.uint64))
         assert order.tolist() != other.tolist()
-    said: list[str] = []
-    seeds = {audit(honest, AuditSettings(n=1), say=said.append)["seed"] for _ in range(2)}
+    messages: list[str] = []
+    seeds = {audit(honest, AuditSettings(n=1), say=messages.append)["seed"] for _ in range(2)}
     assert len(seeds) == 2
-    assert all(any(f"--seed {seed}" in line for line in said) for seed in seeds)
+    assert all(any(f"--seed {seed}" in line for line in messages) for seed in seeds)
 
 
 def test_how_many_false_labels_are_found_with_what_probability(honest: Path) -> None:
@@ -274,11 +274,11 @@ def test_how_many_false_labels_are_found_with_what_probability(honest: Path) -> 
     labels = open_label_set(honest)
     ids = sorted(s.structure.id for shard in labels.shards for s in read_samples(shard.path))
     false = set(ids[:3])
-    found = sum(
+    actual = sum(
         bool(false & set(sorted(ids, key=lambda key: audit_module.order_key(seed, key))[:5])) for seed in range(2000)
     )
     without_replacement = 1 - math.comb(9, 5) / math.comb(12, 5)
-    assert found / 2000 == pytest.approx(without_replacement, abs=0.03)
+    assert actual / 2000 == pytest.approx(without_replacement, abs=0.03)
 
 
 @pytest.mark.long

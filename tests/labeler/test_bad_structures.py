@@ -31,7 +31,7 @@ def in_cell(atoms: Atoms, cell: list[list[float]] | list[float], pbc: bool | tup
     return atoms
 
 
-def said(atoms: Atoms, **info: object) -> Atoms:
+def messages(atoms: Atoms, **info: object) -> Atoms:
     atoms.info.update(info)
     return atoms
 
@@ -62,9 +62,9 @@ QUARANTINED: dict[str, tuple[Callable[[Atoms], Atoms], str]] = {
 }
 SKIPPED: dict[str, tuple[Callable[[Atoms], Atoms], str]] = {
     "a dummy atom": (lambda a: with_number(a, 0), "unknown element"),
-    "a broken charge": (lambda a: said(a, charge=0.5), "charge is not a whole number"),
-    "a charge that is NaN": (lambda a: said(a, charge=np.nan), "charge is not a whole number"),
-    "a negative spin": (lambda a: said(a, spin=-1), "spin is no multiplicity"),
+    "a broken charge": (lambda a: messages(a, charge=0.5), "charge is not a whole number"),
+    "a charge that is NaN": (lambda a: messages(a, charge=np.nan), "charge is not a whole number"),
+    "a negative spin": (lambda a: messages(a, spin=-1), "spin is no multiplicity"),
 }
 
 
@@ -112,5 +112,5 @@ def one(**changes: object) -> Structure:
     ],
 )
 def test_what_no_file_of_structures_can_hold(structure: Structure, words: str | None) -> None:
-    found = structure_problem(structure, ARGON)
-    assert found == words if words is None else words in (found or "")
+    actual = structure_problem(structure, ARGON)
+    assert actual == words if words is None else words in (actual or "")

@@ -126,11 +126,11 @@ def test_what_is_damaged_is_made_again(
 ) -> None:
     out = shutil.copytree(chunks, tmp_path / "labels")
     damage(load(out), out)
-    said: list[str] = []
-    label(settings(source), out, run=QUIET, say=said.append)
+    messages: list[str] = []
+    label(settings(source), out, run=QUIET, say=messages.append)
     assert files_of(out) == files_of(whole)
     assert (
-        any("It is made again" in line for line in said) or damage is flip
+        any("It is made again" in line for line in messages) or damage is flip
     )  # the flipped bit may be one that means nothing
 
 

@@ -81,7 +81,7 @@ def test_what_a_slurm_file_says_is_in_the_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "messages"),
     [
         ({"wall_time": "1:00"}, "no setting is called 'wall_time'. Did you mean 'walltime'?"),
         ({"cores": "8"}, "cores was '8'; it takes a whole number"),
@@ -97,10 +97,10 @@ def test_what_a_slurm_file_says_is_in_the_job(tmp_path: Path) -> None:
         ({"resource_spec": "x"}, "resource_spec is of pbs, sge, oar"),
     ],
 )
-def test_a_bad_cluster_file_says_what_is_wrong(change: dict[str, object], said: str) -> None:
+def test_a_bad_cluster_file_says_what_is_wrong(change: dict[str, object], messages: str) -> None:
     with pytest.raises(InputError) as caught:
         cluster_file.settings_from(LEAST | change, "my.toml")
-    assert said in str(caught.value)
+    assert messages in str(caught.value)
     assert str(caught.value).startswith("my.toml: ")
 
 
@@ -125,9 +125,9 @@ def test_a_network_interface_that_is_not_there() -> None:
 
 def test_options_that_exclude_each_other(argon: Path, tmp_path: Path) -> None:
     command = ["label", "--teacher", "lennard-jones", "--subset", str(argon), "-o", str(tmp_path / "labels")]
-    said = CliRunner().invoke(main, [*command, "--scheduler", "tcp://127.0.0.1:1", "--cluster", "slurm.toml"])
-    assert said.exit_code == 2
-    assert "give one of them" in said.output
+    messages = CliRunner().invoke(main, [*command, "--scheduler", "tcp://127.0.0.1:1", "--cluster", "slurm.toml"])
+    assert messages.exit_code == 2
+    assert "give one of them" in messages.output
 
 
 # --- GPUs --------------------------------------------------------------------------------------------------------------------
@@ -175,12 +175,12 @@ def test_the_teachers_of_one_task_of_a_job_array_share_its_gpus(
     assert what_its_teacher_sees(HostSettings(asked), tmp_path) == "3,5"
 
 
-def what_its_teacher_sees(host: HostSettings, told: Path) -> str:
+def what_its_teacher_sees(host: HostSettings, reported: Path) -> str:
     """Runs on a worker: start a teacher there, and ask it for labels, as for a chunk."""
     structure = structure_of(record_of(clusters(1)[0]), Keys(), SourceReport(), "one")
     with host.start() as teacher:
         teacher.label([structure], [None])
-        return (told / f"{os.getpid()}-{teacher.pid}").read_text()
+        return (reported / f"{os.getpid()}-{teacher.pid}").read_text()
 
 
 def test_each_local_teacher_sees_one_gpu(tmp_path: Path, argon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,11 +301,11 @@ def test_nothing_outlives_a_killed_coordinator(argon: Path, tmp_path: Path, monk
 
 def _marked(mark: str) -> list[int]:
     """Processes that have the mark in their environment."""
-    found = []
+    actual = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if f"HDISTILL_TEST_MARK={mark}\0".encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
+                actual.append(int(folder.name))
         except OSError:
             continue
-    return [pid for pid in found if pid != os.getpid()]
+    return [pid for pid in actual if pid != os.getpid()]

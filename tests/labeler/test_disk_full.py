@@ -71,11 +71,11 @@ def check(tmp_path: Path, command: list[str], source: Path, sizes: list[int]) ->
     places = set()
     for outcome in fill(tmp_path, command, source, sizes):
         *full, last = outcome["tries"]
-        for code, said in full:
-            assert code in (0, 1), f"{outcome['size']} bytes: exit code {code}: {said}"
+        for code, messages in full:
+            assert code in (0, 1), f"{outcome['size']} bytes: exit code {code}: {messages}"
             if code == 1:
-                assert "No space left on device" in said, said
-                assert "Traceback" not in said
+                assert "No space left on device" in messages, messages
+                assert "Traceback" not in messages
         assert last[0] == 0, last[1]
         assert files_of(tmp_path / "result" / str(outcome["size"])) == whole, outcome["size"]
         assert not any(name.endswith((".tmp", ".planning")) for name in outcome["left"]), outcome["left"]

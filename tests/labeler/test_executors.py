@@ -64,13 +64,13 @@ asyncio.run(cell())
 
 def listening(pid: int) -> list[str]:
     """Addresses on which a process or what it started listens, any kind of network socket."""
-    found = []
+    actual = []
     for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
         try:
-            found += [str(c.laddr) for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+            actual += [str(c.laddr) for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
         except psutil.Error:
             continue
-    return found
+    return actual
 
 
 def test_a_plain_script_in_an_event_loop_labels_and_listens_on_nothing(few: Path, tmp_path: Path) -> None:

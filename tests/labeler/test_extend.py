@@ -17,7 +17,7 @@ import pytest
 from ase.io import read
 
 from hdistill.data.errors import InputError, PlanMismatch
-from hdistill.data.format.manifest import Manifest
+from hdistill.data.format.records import Manifest
 from hdistill.data.format.shard import Sample, read_samples
 from hdistill.data.labelsets import agreement
 from hdistill.data.labelsets.label_set import open_label_set, verify
@@ -91,12 +91,12 @@ def test_added_probes_are_those_of_one_long_pass(source: Path, two: Path, five: 
 
 def test_what_is_there_is_not_done_again(source: Path, five: Path) -> None:
     before = files_of(five)
-    said: list[str] = []
+    messages: list[str] = []
     for more in ("probes:3", "probes:1"):
-        assert add(settings(source), more, five, run=QUIET, say=said.append).n_labelled_now == 0
-    assert "nothing to add" in said[-1]
-    label(settings(source), five, run=QUIET, say=said.append)
-    assert "complete already" in said[-1]
+        assert add(settings(source), more, five, run=QUIET, say=messages.append).n_labelled_now == 0
+    assert "nothing to add" in messages[-1]
+    label(settings(source), five, run=QUIET, say=messages.append)
+    assert "complete already" in messages[-1]
     assert files_of(five) == before
 
 
@@ -229,8 +229,8 @@ def test_more_structures_join_the_set(source: Path, five: Path, tmp_path: Path) 
             f"cluster-{number}" if number < 6 else f"new-{number}"
         )  # half of them in groups that are known
     more = write_extxyz(tmp_path / "more.xyz", [*read(source, "60:"), *extra])
-    said: list[str] = []
-    result = extend(settings(more), out, run=QUIET, say=said.append)
+    messages: list[str] = []
+    result = extend(settings(more), out, run=QUIET, say=messages.append)
     assert result.n_labelled_now == 12  # ten were there
     new = samples_of(out)
     assert len(new) == 82
@@ -249,10 +249,10 @@ def test_more_structures_join_the_set(source: Path, five: Path, tmp_path: Path) 
     assert manifest.subset.names == ("few.xyz", "more.xyz")
     assert manifest.passes[-1].n_structures == 12
     before = files_of(out)
-    assert extend(settings(more), out, run=QUIET, say=said.append).n_labelled_now == 0
-    assert "already" in said[-1]
-    label(settings(source), out, run=QUIET, say=said.append)
-    assert "complete already" in said[-1]
+    assert extend(settings(more), out, run=QUIET, say=messages.append).n_labelled_now == 0
+    assert "already" in messages[-1]
+    label(settings(source), out, run=QUIET, say=messages.append)
+    assert "complete already" in messages[-1]
     with pytest.raises(InputError, match="all are in"):
         extend(settings(source), out, run=QUIET, say=silent)
     assert files_of(out) == before

@@ -101,10 +101,10 @@ def test_the_order_of_the_input_does_not_matter(done: LabelResult, tmp_path: Pat
 
 def test_the_same_command_again_finds_it_done(done: LabelResult, argon: Path) -> None:
     before = files_of(done.path)
-    said: list[str] = []
-    again = label(settings(argon), done.path, run=QUIET, say=said.append)
+    messages: list[str] = []
+    again = label(settings(argon), done.path, run=QUIET, say=messages.append)
     assert again.n_labelled_now == 0
-    assert "complete already" in said[-1]
+    assert "complete already" in messages[-1]
     assert files_of(done.path) == before
 
 
@@ -166,10 +166,10 @@ def test_ctrl_c_stops_in_order_and_resumes(done: LabelResult, argon: Path, tmp_p
     process = start(argon, out)
     wait_until(lambda: (out / "plan.json").exists())
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, messages = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "run the same command again" in said
-    assert "Traceback" not in said
+    assert "run the same command again" in messages
+    assert "Traceback" not in messages
     label(settings(argon), out, run=QUIET, say=silent)
     assert files_of(out) == files_of(done.path)
 
@@ -292,10 +292,10 @@ def test_the_teacher_environments_are_found_by_name(tmp_path: Path, monkeypatch:
 
 def test_a_dry_run_estimates_and_writes_nothing(argon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = estimate(settings(argon), None, QUIET)
-    assert found["n_structures"] == 150
-    assert found["seconds"] > 0
-    assert 1e4 < found["bytes"] < 1e6
+    actual = estimate(settings(argon), None, QUIET)
+    assert actual["n_structures"] == 150
+    assert actual["seconds"] > 0
+    assert 1e4 < actual["bytes"] < 1e6
     assert list(tmp_path.iterdir()) == []
 
 

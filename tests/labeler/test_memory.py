@@ -106,9 +106,9 @@ def test_no_other_error_is_taken_for_memory() -> None:
             raise TeacherCrashed("killed by SIGSEGV")
         return [Labels(0.0, np.zeros((s.n_atoms, 3))) for s in batch]
 
-    found = label_with_bisection(ask, structures, directions(structures), [n_pairs(s) for s in structures])
-    assert [isinstance(x, Labels) for x in found] == [True, False, False, True]
-    assert [x.reason for x in found if isinstance(x, Failure)] == ["teacher raised", "teacher crashed"]
+    actual = label_with_bisection(ask, structures, directions(structures), [n_pairs(s) for s in structures])
+    assert [isinstance(x, Labels) for x in actual] == [True, False, False, True]
+    assert [x.reason for x in actual if isinstance(x, Failure)] == ["teacher raised", "teacher crashed"]
     assert asked == [[0, 1, 2, 3], [0, 1], [0], [1], [2, 3], [2], [2], [3]]
 
 

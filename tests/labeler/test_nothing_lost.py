@@ -107,10 +107,10 @@ def kill_something(process: subprocess.Popen[str], out: Path, which: str, moment
         return False
     time.sleep(random.uniform(0, 0.2))
     try:
-        found = victim(process.pid, which)
-        if found is None:
+        actual = victim(process.pid, which)
+        if actual is None:
             return False
-        found.kill()
+        actual.kill()
     except psutil.NoSuchProcess:
         return False
     return True
@@ -203,11 +203,11 @@ def test_the_scheduler_is_killed(source: Path, undisturbed: dict[str, bytes], tm
         process = start(label_command(source, out, "--scheduler", address))
         wait_for(process, lambda: n_published(out) >= moment if moment else out.exists())
         scheduler.kill()
-        _, said = process.communicate(timeout=PATIENCE_S)
+        _, messages = process.communicate(timeout=PATIENCE_S)
     if process.returncode != 0:  # else it was done before
-        assert process.returncode == 1, said
-        assert "Traceback" not in said
-        assert "error: " in said
+        assert process.returncode == 1, messages
+        assert "Traceback" not in messages
+        assert "error: " in messages
     complete(source, out)
     assert files_of(out) == undisturbed
 
@@ -247,8 +247,8 @@ def test_several_labelers_on_one_directory(source: Path, undisturbed: dict[str, 
     if n == 4:  # and one of them is killed
         kill_something(together[0], out, "coordinator", 1)
     ends = [(process.communicate(timeout=2 * PATIENCE_S)[1], process.returncode) for process in together]
-    for said, code in ends[1 if n == 4 else 0 :]:
-        assert code == 0, said
+    for messages, code in ends[1 if n == 4 else 0 :]:
+        assert code == 0, messages
     assert files_of(out) == undisturbed
 
 
@@ -259,10 +259,10 @@ def test_sigterm_at_wall_time_stops_in_order(source: Path, undisturbed: dict[str
     wait_for(process, lambda: n_published(out) >= 1)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, messages = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "run the same command again" in said
-    assert "Traceback" not in said
+    assert "run the same command again" in messages
+    assert "Traceback" not in messages
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
     complete(source, out)

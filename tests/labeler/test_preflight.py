@@ -46,14 +46,14 @@ def test_the_probe_is_never_a_translation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "messages"),
     [
         (lambda x: replace(x, hessian=_scaled(x.hessian, 1.01)), "Hessian product differs"),
         (lambda x: replace(x, hessian=_scaled(x.hessian, -1.0)), "Hessian product differs"),
         (lambda x: replace(x, energy=2 * x.energy), "differ from -dE/dR"),
     ],
 )
-def test_wrong_derivatives_are_refused(wrong: Any, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_derivatives_are_refused(wrong: Any, messages: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real teacher, with one of its answers bent by one per cent, in sign, or by a factor."""
     real = TeacherProcess.label
 
@@ -61,7 +61,7 @@ def test_wrong_derivatives_are_refused(wrong: Any, said: str, monkeypatch: pytes
         return [wrong(labels) for labels in real(self, *words)]
 
     monkeypatch.setattr(TeacherProcess, "label", bent)
-    with contextlib.closing(TeacherHost(HOST)) as teacher, pytest.raises(TeacherError, match=said):
+    with contextlib.closing(TeacherHost(HOST)) as teacher, pytest.raises(TeacherError, match=messages):
         preflight.check(teacher, triangle(0), PROBES)
 
 

@@ -78,8 +78,8 @@ def test_jobs_give_the_same_bytes_as_local_workers(slurm: None, argon: Path, tmp
     """Two jobs, one of them of two workers' worth; nothing is left in the queue."""
     lennard_jones = ("--teacher", "lennard-jones", "--hessian", "probes:2")
     file = cluster_file(tmp_path, cores=2, workers_per_job=2, local_directory=f'"{tmp_path}"')
-    said = run(argon, tmp_path / "labels", *lennard_jones, "--cluster", str(file))
-    assert "Submitted 2 jobs" in said
+    messages = run(argon, tmp_path / "labels", *lennard_jones, "--cluster", str(file))
+    assert "Submitted 2 jobs" in messages
     run(argon, tmp_path / "local", *lennard_jones)
     assert files_of(tmp_path / "labels") == files_of(tmp_path / "local")
     assert any((tmp_path / "labels-jobs").iterdir())
@@ -91,8 +91,8 @@ def test_a_job_at_its_wall_time_is_replaced_and_the_work_goes_on(slurm: None, ar
     """One minute of wall time for a minute and a half of work: Slurm kills the job in the middle of a chunk."""
     slower = ("--teacher", "ase:tests.labeler.slow.Slow", "--hessian", "none", "--argument", "seconds=0.6")
     file = cluster_file(tmp_path, jobs=1, walltime='"00:01:00"', local_directory=f'"{tmp_path}"')
-    said = run(argon, tmp_path / "labels", *slower, "--cluster", str(file), seconds=600)
-    assert said.count("Submitted 1 job ") >= 2
+    messages = run(argon, tmp_path / "labels", *slower, "--cluster", str(file), seconds=600)
+    assert messages.count("Submitted 1 job ") >= 2
     assert "DUE TO TIME LIMIT" in "".join(log.read_text() for log in (tmp_path / "labels-jobs").glob("*.err"))
     run(argon, tmp_path / "local", *slower)
     assert files_of(tmp_path / "labels") == files_of(tmp_path / "local")
@@ -155,6 +155,6 @@ def test_a_job_array_without_a_scheduler(slurm: None, argon: Path, tmp_path: Pat
     assert files_of(out) == files_of(tmp_path / "local")
 
 
-def _start(arguments: list[str], said: Path) -> subprocess.Popen[bytes]:
-    with said.open("wb") as file:
+def _start(arguments: list[str], messages: Path) -> subprocess.Popen[bytes]:
+    with messages.open("wb") as file:
         return subprocess.Popen(arguments, stdout=file, stderr=file, start_new_session=True)

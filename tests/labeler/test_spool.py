@@ -73,17 +73,17 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert spool.n_groups == len({s.group for s in structures})
     assert spool.elements[8] == sum(8 in s.numbers for s in structures)
     assert len(spool.elements) == len({z for s in structures for z in s.numbers.tolist()})
-    found = [
+    actual = [
         pair for start in range(0, 544, 100) for pair in spools.read(tmp_path, spool, start, min(start + 100, 544))
     ]
-    assert len({s.id for s, _ in found}) == 544
-    for (structure, of), n_edges in zip(found, edges.tolist(), strict=True):
+    assert len({s.id for s, _ in actual}) == 544
+    for (structure, of), n_edges in zip(actual, edges.tolist(), strict=True):
         original = given[structure.id]
         assert of == splits[structure.id]
         assert (structure.group, dict(structure.info)) == (original.group, dict(original.info))
         assert np.array_equal(structure.positions, original.positions)
         assert n_edges >= structure.n_atoms
-    keys = [subset.order_key(0, s.id) for s, _ in found]
+    keys = [subset.order_key(0, s.id) for s, _ in actual]
     assert keys == sorted(keys)
 
 
@@ -115,9 +115,9 @@ def test_memory_hardly_grows_with_the_structures(tmp_path: Path, monkeypatch: py
         tracemalloc.start()
         spool, _ = spools.write((argon(number) for number in range(n)), tmp_path / str(n), 0, FRACTIONS)
         assert spool.n_structures == n
-        found = tracemalloc.get_traced_memory()[1]
+        actual = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found
+        return actual
 
     peak(100)  # imports
     assert (peak(11_000) - peak(4_000)) / 7_000 < 60
@@ -196,14 +196,14 @@ def test_killed(moment: str, left: int, tmp_path: Path) -> None:
 
 
 def test_a_temporary_that_somebody_writes_is_left_alone(tmp_path: Path) -> None:
-    mine = tmp_path / ".structures.abc.tmp"
-    with open(mine, "wb") as stream:
+    own = tmp_path / ".structures.abc.tmp"
+    with open(own, "wb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        os.utime(mine, (0, 0))
+        os.utime(own, (0, 0))
         spools.write(MANY[:5], tmp_path, 0, FRACTIONS)
-        assert mine.exists()
+        assert own.exists()
     spools.write(MANY[:5], tmp_path, 0, FRACTIONS)
-    assert not mine.exists()
+    assert not own.exists()
 
 
 def test_the_name_is_the_hash_of_the_contents(tmp_path: Path) -> None:

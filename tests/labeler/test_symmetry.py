@@ -113,17 +113,17 @@ def test_the_full_hessian_is_rebuilt_from_few_rows(name: str) -> None:
     s = structure_of(atoms)
     every = draw(parse_spec("full"), 0, s.id, s.n_atoms)
     ask = Counting()
-    (found,) = symmetry.sparing(ask)([s], [every], 0)
+    (actual,) = symmetry.sparing(ask)([s], [every], 0)
     (truth,) = TEACHER.label([s], [every])
     assert ask.rows < 3 * s.n_atoms
     if expected is not None:
         assert ask.rows == expected + 1
-    assert found.hessian is not None
-    assert found.hessian.n_computed == ask.rows
-    assert found.hessian.directions is every
+    assert actual.hessian is not None
+    assert actual.hessian.n_computed == ask.rows
+    assert actual.hessian.directions is every
     largest = np.abs(values_of(truth)).max()
     assert largest > 1e-3
-    np.testing.assert_allclose(values_of(found), values_of(truth), rtol=0, atol=1e-10 * largest)
+    np.testing.assert_allclose(values_of(actual), values_of(truth), rtol=0, atol=1e-10 * largest)
 
 
 @pytest.mark.parametrize("name", ["perovskite, 2x2x2", "perovskite, sheared, 1x1x2", "hcp, turned", "quartz"])
@@ -136,10 +136,10 @@ def test_random_rows_are_rebuilt_and_only_wanted_ones_asked(name: str, count: in
         reduction = symmetry.reduce(s, wanted)
         asked = wanted if reduction is None else reduction.asked
         assert set(asked.coordinate.tolist()) <= set(wanted.coordinate.tolist())  # type: ignore[union-attr]
-        (found,) = symmetry.sparing(label)([s], [wanted], 0)
+        (actual,) = symmetry.sparing(label)([s], [wanted], 0)
         (truth,) = TEACHER.label([s], [wanted])
         largest = np.abs(values_of(truth)).max()
-        np.testing.assert_allclose(values_of(found), values_of(truth), rtol=0, atol=1e-10 * largest)
+        np.testing.assert_allclose(values_of(actual), values_of(truth), rtol=0, atol=1e-10 * largest)
 
 
 def test_computed_rows_stay_as_the_teacher_gave_them() -> None:
@@ -184,9 +184,9 @@ def test_what_has_no_symmetry_passes_unchanged(kind: str) -> None:
         given.extend(directions)
         return TEACHER.label(structures, directions)
 
-    (found,) = symmetry.sparing(ask)([s], [wanted], 0)
+    (actual,) = symmetry.sparing(ask)([s], [wanted], 0)
     assert given == [wanted]
-    assert found.hessian is None or found.hessian.n_computed is None
+    assert actual.hessian is None or actual.hessian.n_computed is None
 
 
 def test_a_batch_keeps_its_order() -> None:
@@ -195,8 +195,8 @@ def test_a_batch_keeps_its_order() -> None:
     structures = [structure_of(a) for a in (perovskite(), rattled, molecule("H2O"), RUTILE)]
     directions = [draw(parse_spec("full"), 0, s.id, s.n_atoms) for s in structures]
     directions[2] = None
-    found = symmetry.sparing(label)(structures, directions, 0)
-    for one, other in zip(found, TEACHER.label(structures, directions), strict=True):
+    actual = symmetry.sparing(label)(structures, directions, 0)
+    for one, other in zip(actual, TEACHER.label(structures, directions), strict=True):
         assert one.energy == other.energy
         assert (one.hessian is None) == (other.hessian is None)
         if one.hessian is not None:
@@ -218,14 +218,14 @@ def test_a_teacher_that_breaks_the_symmetry_is_asked_for_all_rows(broken: str) -
         if broken == "forces":
             return [replace(x, forces=x.forces + np.array([0, 0, 0.01])) for x in labels]
         hard = [1 + 0.02 * d.coordinate[:, None, None] for d in directions if d and d.coordinate is not None]
-        found = zip(labels, hard, strict=True)
-        return [replace(x, hessian=replace(x.hessian, values=values_of(x) * h)) for x, h in found if x.hessian]
+        actual = zip(labels, hard, strict=True)
+        return [replace(x, hessian=replace(x.hessian, values=values_of(x) * h)) for x, h in actual if x.hessian]
 
-    (found,) = symmetry.sparing(ask)([s], [wanted], 0)
+    (actual,) = symmetry.sparing(ask)([s], [wanted], 0)
     assert asked == [5, 15]
-    assert found.hessian is not None
-    assert found.hessian.n_computed is None
-    assert (values_of(found) == values_of(ask([s], [wanted], 0)[0])).all()
+    assert actual.hessian is not None
+    assert actual.hessian.n_computed is None
+    assert (values_of(actual) == values_of(ask([s], [wanted], 0)[0])).all()
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("7net-0", 1e-8), ("chgnet", 1e-9)])
@@ -238,12 +238,12 @@ def test_a_real_teacher_in_float64(name: str, tolerance: float) -> None:
     s = structure_of(perovskite() * (1, 1, 2))
     wanted = Directions("rows", coordinate=np.array([0, 1, 15, 16, 3, 4, 18, 19], np.int32))  # x and y of Sr and Ti
     with TeacherProcess(python, registry.request(name, dtype="float64")) as teacher:
-        (found,) = symmetry.sparing(lambda batch, wanted, _: teacher.label(batch, wanted))([s], [wanted], 0)
+        (actual,) = symmetry.sparing(lambda batch, wanted, _: teacher.label(batch, wanted))([s], [wanted], 0)
         (truth,) = teacher.label([s], [wanted])
-    assert found.hessian is not None
-    assert found.hessian.n_computed == 3
+    assert actual.hessian is not None
+    assert actual.hessian.n_computed == 3
     np.testing.assert_allclose(
-        values_of(found), values_of(truth), rtol=0, atol=tolerance * np.abs(values_of(truth)).max()
+        values_of(actual), values_of(truth), rtol=0, atol=tolerance * np.abs(values_of(truth)).max()
     )
 
 

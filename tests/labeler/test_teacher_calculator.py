@@ -69,10 +69,10 @@ def test_many_structures_in_one_call_have_the_labels_of_each(lennard_jones: Teac
     for seed, atoms in enumerate(replicas):
         atoms.rattle(0.05, seed=seed)
     labels = lennard_jones.label(replicas)
-    for atoms, found in zip(replicas, labels, strict=True):
+    for atoms, actual in zip(replicas, labels, strict=True):
         atoms.calc = lennard_jones
-        assert found.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
-        np.testing.assert_allclose(found.forces, atoms.get_forces(), atol=1e-12)
+        assert actual.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+        np.testing.assert_allclose(actual.forces, atoms.get_forces(), atol=1e-12)
 
 
 def test_ase_relaxes_with_it(lennard_jones: TeacherCalculator) -> None:

@@ -281,9 +281,9 @@ def bench(request: pytest.FixtureRequest, checkpoints: Callable[[str, Path], Pat
     python = environments.find(case.family)
     if python is None:
         pytest.skip(f"{case.family} is not installed; `hdistill teachers install {case.family}` or `make teachers`")
-    found = Bench(case, python, checkpoints(case.family, python))
-    yield found
-    found.close()
+    actual = Bench(case, python, checkpoints(case.family, python))
+    yield actual
+    actual.close()
 
 
 def over(wanted: Callable[[Case], bool] = lambda case: True) -> pytest.MarkDecorator:
@@ -331,8 +331,8 @@ def _as_json(bench: Bench) -> dict[str, object]:
     return {**head, "structures": structures}
 
 
-def relative(found: np.ndarray, truth: np.ndarray) -> float:
-    return float(np.abs(np.asarray(found, np.float64) - truth).max() / np.abs(truth).max())
+def relative(actual: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.abs(np.asarray(actual, np.float64) - truth).max() / np.abs(truth).max())
 
 
 def same_bits(one: Sequence[Labels], two: Sequence[Labels]) -> bool:
@@ -351,12 +351,12 @@ def same_bits(one: Sequence[Labels], two: Sequence[Labels]) -> bool:
 def test_equals_the_packages_own_calculator(bench: Bench) -> None:
     case = bench.case
     labels = bench.labels(case.own_dtype if case.own_dtype in case.dtypes else case.dtypes[0])
-    for s, found, own in zip(bench.structures, labels, own_answers(bench), strict=True):
-        assert abs(found.energy - own["energy"]) < case.energy * s.n_atoms
-        np.testing.assert_allclose(found.forces, own["forces"], rtol=0, atol=case.forces)
-        assert (found.stress is None) == (own["stress"] is None)
+    for s, actual, own in zip(bench.structures, labels, own_answers(bench), strict=True):
+        assert abs(actual.energy - own["energy"]) < case.energy * s.n_atoms
+        np.testing.assert_allclose(actual.forces, own["forces"], rtol=0, atol=case.forces)
+        assert (actual.stress is None) == (own["stress"] is None)
         if own["stress"] is not None:
-            np.testing.assert_allclose(found.stress, own["stress"], rtol=0, atol=case.stress)
+            np.testing.assert_allclose(actual.stress, own["stress"], rtol=0, atol=case.stress)
 
 
 @over(lambda case: has_float64(case) and case.conservative)
@@ -406,23 +406,23 @@ def test_rows_and_probes_are_products_with_the_full_hessian(bench: Bench) -> Non
 
 @over(lambda case: len(case.dtypes) == 2)
 def test_float32_agrees_with_float64(bench: Bench) -> None:
-    for s, found, truth in zip(bench.structures, bench.labels("float32"), bench.labels("float64"), strict=True):
-        assert abs(found.energy - truth.energy) < bench.case.energy * s.n_atoms
-        np.testing.assert_allclose(found.forces, truth.forces, rtol=0, atol=bench.case.forces)
-        if truth.hessian is not None and found.hessian is not None:
-            assert relative(found.hessian.values, truth.hessian.values) < bench.case.precision
+    for s, actual, truth in zip(bench.structures, bench.labels("float32"), bench.labels("float64"), strict=True):
+        assert abs(actual.energy - truth.energy) < bench.case.energy * s.n_atoms
+        np.testing.assert_allclose(actual.forces, truth.forces, rtol=0, atol=bench.case.forces)
+        if truth.hessian is not None and actual.hessian is not None:
+            assert relative(actual.hessian.values, truth.hessian.values) < bench.case.precision
 
 
 @over()
 def test_a_batch_equals_one_by_one(bench: Bench) -> None:
     dtype = bench.case.dtypes[-1]
     exact = 1e-9 if dtype == "float64" else bench.case.precision
-    for s, wanted, found in zip(bench.structures, bench.directions(), bench.labels(dtype), strict=True):
+    for s, wanted, actual in zip(bench.structures, bench.directions(), bench.labels(dtype), strict=True):
         (alone,) = bench.teacher(dtype).label([s], [wanted])
-        assert alone.energy == pytest.approx(found.energy, rel=1e-12 if dtype == "float64" else 1e-6)
-        np.testing.assert_allclose(alone.forces, found.forces, rtol=0, atol=exact)
-        if alone.hessian is not None and found.hessian is not None:
-            assert relative(alone.hessian.values, found.hessian.values) < exact
+        assert alone.energy == pytest.approx(actual.energy, rel=1e-12 if dtype == "float64" else 1e-6)
+        np.testing.assert_allclose(alone.forces, actual.forces, rtol=0, atol=exact)
+        if alone.hessian is not None and actual.hessian is not None:
+            assert relative(alone.hessian.values, actual.hessian.values) < exact
 
 
 @over()
@@ -535,17 +535,17 @@ def test_the_same_matter_described_otherwise_has_the_same_labels(bench: Bench) -
             both = bench.teacher(dtype).label([s, *(other for other, _ in described)], [None] * (1 + len(names)))
             here = both[0]
             exact = 20 * max(1e-9, bench.case.turned) if double else bench.case.forces
-            for name, (_, turn), found in zip(names, described, both[1:], strict=True):
-                assert abs(found.energy - here.energy) < (exact if double else bench.case.energy) * s.n_atoms, name
+            for name, (_, turn), actual in zip(names, described, both[1:], strict=True):
+                assert abs(actual.energy - here.energy) < (exact if double else bench.case.energy) * s.n_atoms, name
                 close = {
                     "rtol": 0,
                     "atol": 20 * bench.case.forces if turn is TURN else max(exact, 1e-6),
                     "err_msg": name,
                 }
-                np.testing.assert_allclose(found.forces, here.forces @ turn, **close)
-                assert (found.stress is None) == (here.stress is None), name
-                if found.stress is not None and here.stress is not None:
-                    np.testing.assert_allclose(found.stress, turn.T @ here.stress @ turn, **close)
+                np.testing.assert_allclose(actual.forces, here.forces @ turn, **close)
+                assert (actual.stress is None) == (here.stress is None), name
+                if actual.stress is not None and here.stress is not None:
+                    np.testing.assert_allclose(actual.stress, turn.T @ here.stress @ turn, **close)
 
 
 @over()

@@ -183,14 +183,14 @@ def test_a_deadline_covers_writing() -> None:
 
 def marked(mark: str) -> list[int]:
     """Processes with a mark in their environment."""
-    found = []
+    actual = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if mark.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
+                actual.append(int(folder.name))
         except OSError:
             continue
-    return found
+    return actual
 
 
 def soon(condition: Callable[[], bool], seconds: float = 20.0) -> bool:

@@ -80,9 +80,10 @@ def outcome(address: str, task: WorkerTask, n_workers: int = 1) -> str:
 
 def test_a_scheduler_with_another_dask(old_dask: Path, task: WorkerTask, tmp_path: Path) -> None:
     with scheduler(tmp_path, old_dask) as (address, _):
-        said = outcome(address, task, n_workers=0)
+        messages = outcome(address, task, n_workers=0)
     assert (
-        f"The Dask scheduler {address} is refused: it has dask {OLD} and this coordinator has {version('dask')}" in said
+        f"The Dask scheduler {address} is refused: it has dask {OLD} and this coordinator has {version('dask')}"
+        in messages
     )
 
 
@@ -95,9 +96,9 @@ def test_a_scheduler_without_workers(dask: str, task: WorkerTask, monkeypatch: p
 
 def test_a_worker_with_another_dask(dask: str, old_dask: Path, task: WorkerTask, tmp_path: Path) -> None:
     with worker(dask, tmp_path, python=old_dask):
-        said = outcome(dask, task)
-    assert f"it has dask {OLD} and this coordinator has {version('dask')}" in said
-    assert f"pip install dask=={version('dask')}" in said
+        messages = outcome(dask, task)
+    assert f"it has dask {OLD} and this coordinator has {version('dask')}" in messages
+    assert f"pip install dask=={version('dask')}" in messages
 
 
 def test_a_worker_without_hdistill_or_with_another_one(dask: str, bare: Path, task: WorkerTask, tmp_path: Path) -> None:
@@ -141,9 +142,9 @@ def test_a_worker_that_does_not_see_the_output_directory(dask: str, task: Worker
     if shutil.which("unshare") is None or subprocess.run([*prefix.split(), "true"], capture_output=True).returncode:
         pytest.skip("no mount namespaces here")
     with worker(dask, tmp_path, prefix=prefix):
-        said = outcome(dask, task)
-    assert f"it does not see the output directory {task.folder}" in said
-    assert "file system that all workers share" in said
+        messages = outcome(dask, task)
+    assert f"it does not see the output directory {task.folder}" in messages
+    assert "file system that all workers share" in messages
 
 
 def test_a_worker_with_another_plan_or_without_permission(task: WorkerTask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,9 +160,9 @@ def test_a_worker_with_another_plan_or_without_permission(task: WorkerTask, monk
 def test_a_worker_without_the_teacher(dask: str, task: WorkerTask, tmp_path: Path) -> None:
     host = HostSettings(registry.request("mace-mp:small"), Path("/nowhere/bin/python"))
     with worker(dask, tmp_path, environment={"HDISTILL_TEACHERS": str(tmp_path / "none")}):
-        said = outcome(dask, replace(task, host=host))
-    assert "it has no mace teacher: /nowhere/bin/python does not exist there" in said
-    assert "hdistill teachers install mace" in said
+        messages = outcome(dask, replace(task, host=host))
+    assert "it has no mace teacher: /nowhere/bin/python does not exist there" in messages
+    assert "hdistill teachers install mace" in messages
 
 
 @pytest.mark.long
@@ -182,16 +183,16 @@ def test_bad_workers_that_join_late_stop_nothing(
     gate.touch()
     arguments = ("seconds=0.05", f"gate={gate}")
     wanted = LabelSettings("ase:tests.labeler.slow.Slow", (str(argon),), hessian="none", arguments=arguments)
-    said: list[str] = []
+    messages: list[str] = []
     with scheduler(tmp_path) as (address, _), worker(address, tmp_path), ThreadPoolExecutor() as pool:
         run = RunSettings(scheduler=address, progress=False)
-        done = pool.submit(label, wanted, tmp_path / "labels", run=run, say=said.append)
+        done = pool.submit(label, wanted, tmp_path / "labels", run=run, say=messages.append)
         wait_until(lambda: done.done() or (tmp_path / "labels" / "plan.json").exists())
         gate.unlink()
         with worker(address, tmp_path, python=old_dask), worker(address, tmp_path, python=old_dask):
-            wait_until(lambda: done.done() or sum("is refused" in line for line in said) == 2)
+            wait_until(lambda: done.done() or sum("is refused" in line for line in messages) == 2)
             gate.touch()
             done.result()
-    refused = [line for line in said if "is refused: it has dask" in line]
-    assert len(refused) == 2, said
+    refused = [line for line in messages if "is refused: it has dask" in line]
+    assert len(refused) == 2, messages
     assert verify(tmp_path / "labels").manifest.counts.n_structures == 150

@@ -56,15 +56,15 @@ def fitted(labels: Path) -> Path:
 
 
 def test_info_and_verify(labels: Path) -> None:
-    found = result("labels", "info", labels)
-    assert (found["n_structures"], found["n_quarantined"]) == (60, 0)
-    assert found["n_atoms"] == sum(len(atoms) for atoms in clusters(60))
-    assert found["hessian"]["kind"] == "probes"
-    assert found["hessian"]["per_structure"] == 4
-    assert found["hessian"]["bytes_per_element"] > 0
-    assert found["teacher"]["name"] == "lennard-jones"
-    assert "weights_sha256" in found["teacher"]
-    assert found["bytes"] == sum(path.stat().st_size for path in (labels / "shards").iterdir())
+    actual = result("labels", "info", labels)
+    assert (actual["n_structures"], actual["n_quarantined"]) == (60, 0)
+    assert actual["n_atoms"] == sum(len(atoms) for atoms in clusters(60))
+    assert actual["hessian"]["kind"] == "probes"
+    assert actual["hessian"]["per_structure"] == 4
+    assert actual["hessian"]["bytes_per_element"] > 0
+    assert actual["teacher"]["name"] == "lennard-jones"
+    assert "weights_sha256" in actual["teacher"]
+    assert actual["bytes"] == sum(path.stat().st_size for path in (labels / "shards").iterdir())
     assert "60 (" in run("labels", "info", labels).stdout
     assert run("labels", "verify", labels).returncode == 0
 
@@ -86,10 +86,10 @@ def test_a_changed_byte_is_found_by_verify_and_by_fit(labels: Path, tmp_path: Pa
 
 
 def test_evaluate(fitted: Path, labels: Path) -> None:
-    found = result("evaluate", fitted, labels, "--split", "test")
+    actual = result("evaluate", fitted, labels, "--split", "test")
     for name in ("energy_mae_mev_per_atom", "force_mae_mev_per_angstrom", "hessian_relative_error"):
-        assert np.isfinite(found[name])
-    assert found["n_structures"] == result("labels", "info", labels)["splits"]["test"]
+        assert np.isfinite(actual[name])
+    assert actual["n_structures"] == result("labels", "info", labels)["splits"]["test"]
     assert "force MAE" in run("evaluate", fitted, labels).stdout
 
 
@@ -127,7 +127,7 @@ def test_wrong_input_is_one_sentence(labels: Path, fitted: Path, source: Path, t
     unknown = write_extxyz(tmp_path / "unknown.xyz", [with_element(atoms, 36) for atoms in clusters(3)])
     other = tmp_path / "other"
     lj = ("label", "--teacher", "lennard-jones", "-o", other, "--subset")
-    for words, code, said in (
+    for words, code, messages in (
         ((*lj, tmp_path / "absent.xyz"), 1, "no file and no subset"),
         ((*lj, tmp_path / "empty.xyz"), 1, "is empty"),
         ((*lj, tmp_path / "garbage.xyz"), 1, "garbage.xyz"),
@@ -150,7 +150,7 @@ def test_wrong_input_is_one_sentence(labels: Path, fitted: Path, source: Path, t
     ):
         done = run(*words)
         assert done.returncode == code, (words, done.stderr)
-        assert said in done.stderr, (words, done.stderr)
+        assert messages in done.stderr, (words, done.stderr)
         assert "Traceback" not in done.stderr, words
     atoms = read(unknown)
     atoms.calc = HDistillCalculator(fitted)

@@ -50,11 +50,11 @@ def start(tmp_path: Path) -> Path:
 def test_a_run_at_constant_energy_is_written_down(run: Path, start: Path, tmp_path: Path) -> None:
     out = tmp_path / "md"
     words = ("--steps", 55, "--timestep", 2, "--temperature", 20, "--every", 20, "--quiet")
-    said = result("md", run, start, "-o", out, *words)
-    assert said == json.loads((out / "summary.json").read_text())
-    assert (said["ensemble"], said["n_atoms"], said["fs"], said["stable"]) == ("NVE", 6, 110.0, True)
-    assert abs(said["drift_mev_per_atom"]) < 0.1
-    assert 0 < said["excursion_mev_per_atom"] < 0.1
+    messages = result("md", run, start, "-o", out, *words)
+    assert messages == json.loads((out / "summary.json").read_text())
+    assert (messages["ensemble"], messages["n_atoms"], messages["fs"], messages["stable"]) == ("NVE", 6, 110.0, True)
+    assert abs(messages["drift_mev_per_atom"]) < 0.1
+    assert 0 < messages["excursion_mev_per_atom"] < 0.1
     frames = read(out / "trajectory.xyz", ":")
     assert [frame.info["time_fs"] for frame in frames] == [0, 40, 80, 110]
     rows = list(csv.DictReader((out / "log.csv").open()))
@@ -96,13 +96,13 @@ def test_a_trajectory_goes_on_with_its_velocities(run: Path, start: Path, tmp_pa
 
 def test_a_thermostat_heats(run: Path, start: Path, tmp_path: Path) -> None:
     conditions = Conditions("nvt", timestep_fs=5.0, temperature_K=30.0, thermostat_fs=20)
-    said = run_md(run, str(start), tmp_path / "md", MdSettings(conditions, steps=300), progress=False)
-    assert said["ensemble"] == "NVT"
-    assert 10 < said["mean_temperature_kelvin"] < 60
-    assert said["drift_mev_per_atom"] is None
+    messages = run_md(run, str(start), tmp_path / "md", MdSettings(conditions, steps=300), progress=False)
+    assert messages["ensemble"] == "NVT"
+    assert 10 < messages["mean_temperature_kelvin"] < 60
+    assert messages["drift_mev_per_atom"] is None
     assert json.loads((tmp_path / "md" / "summary.json").read_text())["excursion_mev_per_atom"] is None
-    assert said["ns_per_day"] > 0
-    shown = simulation_summary(said)
+    assert messages["ns_per_day"] > 0
+    shown = simulation_summary(messages)
     assert "1500 fs (NVT)" in shown
     assert "ns/day" in shown
     assert "drift" not in shown
@@ -155,19 +155,19 @@ def test_a_run_that_is_killed_goes_on_to_the_same_numbers(run: Path, start: Path
     assert killed.returncode == -9
     assert (out / RESTART).exists()
     assert len(list(csv.DictReader((out / "log.csv").open()))) == 4
-    said = run_md(run, str(start), out, settings, progress=False)
-    assert said["continued_from_step"] == 20
+    messages = run_md(run, str(start), out, settings, progress=False)
+    assert messages["continued_from_step"] == 20
     frames, wanted = (read(folder / f"trajectory.{form}", ":") for folder in (out, tmp_path / "whole"))
     assert len(frames) == len(wanted) == 5
     for frame, right in zip(frames, wanted, strict=True):
         np.testing.assert_array_equal(frame.positions, right.positions)
         np.testing.assert_array_equal(frame.get_momenta(), right.get_momenta())
     assert (out / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
-    assert {n: said[n] for n in ("fs", "mean_temperature_kelvin")} == {
+    assert {n: messages[n] for n in ("fs", "mean_temperature_kelvin")} == {
         n: whole[n] for n in ("fs", "mean_temperature_kelvin")
     }
     # Over: the same call says the same, more steps lengthen it, another temperature is another run.
-    assert run_md(run, str(start), out, settings, progress=False) == said
+    assert run_md(run, str(start), out, settings, progress=False) == messages
     longer = run_md(run, str(start), out, replace(settings, steps=100), progress=False)
     assert (longer["fs"], longer["continued_from_step"]) == (200, 80)
     hotter = replace(settings, conditions=replace(settings.conditions, temperature_K=30.0))
@@ -204,9 +204,9 @@ def test_a_crystal_under_pressure_and_replicas(run: Path, tmp_path: Path) -> Non
     write(tmp_path / "crystal.extxyz", atoms)
     words = ("--ensemble", "npt", "--pressure", 0.5, "--timestep", 4, "--temperature", 20, "--steps", 60, "--quiet")
     more = ("--barostat-time", 200, "--replicas", 2, "--stop-beyond", 0)
-    said = result("md", run, tmp_path / "crystal.extxyz", "-o", tmp_path / "npt", *words, *more)
-    assert [s["ensemble"] for s in said["replicas"]] == ["NPT", "NPT"]
-    assert said["stable"]
+    messages = result("md", run, tmp_path / "crystal.extxyz", "-o", tmp_path / "npt", *words, *more)
+    assert [s["ensemble"] for s in messages["replicas"]] == ["NPT", "NPT"]
+    assert messages["stable"]
     rows = [list(csv.DictReader((tmp_path / "npt" / f"replica-{k}" / "log.csv").open())) for k in (0, 1)]
     volumes = [[float(row["volume_angstrom3"]) for row in some] for some in rows]
     assert volumes[0][0] == volumes[1][0] == pytest.approx(8 * 5.4**3)
@@ -218,6 +218,6 @@ def test_a_crystal_under_pressure_and_replicas(run: Path, tmp_path: Path) -> Non
 def test_any_ase_calculator_can_drive_it(tmp_path: Path) -> None:
     from ase.calculators.emt import EMT
 
-    said = run_md(EMT(), bulk("Cu", cubic=True), tmp_path / "md", MdSettings(steps=20), progress=False)
-    assert said["stable"]
-    assert said["run"] == "EMT"
+    messages = run_md(EMT(), bulk("Cu", cubic=True), tmp_path / "md", MdSettings(steps=20), progress=False)
+    assert messages["stable"]
+    assert messages["run"] == "EMT"

@@ -57,8 +57,8 @@ def test_the_command_trains_by_the_paper_s_recipe(tmp_path: Path) -> None:
         *("fit", labels, "-o", tmp_path / "run", "--recipe", "paper", "--student", "painn-small", "--steps", 6),
         *("--log", "tensorboard", "--quiet", "--json"),
     ]
-    said = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
-    assert said.exit_code == 0, said.output
+    messages = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert messages.exit_code == 0, messages.output
     card = json.loads((tmp_path / "run" / "student.json").read_text())
     assert card["settings"]["hessian_norm"] == "product"
     assert card["settings"]["hessian_weight"] == 400

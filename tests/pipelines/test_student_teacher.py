@@ -57,12 +57,12 @@ def test_a_student_with_direct_forces_teaches_one_that_conserves_energy(
     taught = label(asked, tmp_path / "labels", None, RUN).path
 
     label_set = open_label_set(taught)
-    found = label_set.manifest.teacher
-    assert found.conservative is False
-    assert found.has_stress is False
-    assert found.weights_sha256 == sha256_of(run / STUDENT)
-    assert found.level_of_theory.startswith("Lennard-Jones 12-6")
-    assert found.level_of_theory.endswith("by a student of lennard-jones")
+    actual = label_set.manifest.teacher
+    assert actual.conservative is False
+    assert actual.has_stress is False
+    assert actual.weights_sha256 == sha256_of(run / STUDENT)
+    assert actual.level_of_theory.startswith("Lennard-Jones 12-6")
+    assert actual.level_of_theory.endswith("by a student of lennard-jones")
     licences = label_set.manifest.licenses
     # Nobody stated a licence of the structures: what was learned from them has none either.
     assert (licences.weights, licences.weights_class) == ("unknown", "unknown")
@@ -100,9 +100,9 @@ def test_a_student_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_teacher_that_nobody_offers_is_named_with_those_offered() -> None:
-    said = refusal("outside:studnet:x")
-    assert "No package installed here offers a teacher 'studnet'. Did you mean 'student'?" in said
-    assert "--teacher-python" in said
+    messages = refusal("outside:studnet:x")
+    assert "No package installed here offers a teacher 'studnet'. Did you mean 'student'?" in messages
+    assert "--teacher-python" in messages
 
 
 def test_a_model_of_another_package_is_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,15 +26,15 @@ Pairs = set[tuple[int, int, tuple[float, ...]]]
 
 def all_pairs(structure: Structure, cutoff: float, reach: int) -> Pairs:
     """Every pair within the cutoff, by trying all images."""
-    found: Pairs = set()
+    actual: Pairs = set()
     reaches = [range(-reach, reach + 1) if periodic else range(1) for periodic in structure.pbc]
     for image in product(*reaches):
         shift = np.array(image) @ structure.cell
         for i, j in product(range(structure.n_atoms), repeat=2):
             r = structure.positions[j] - structure.positions[i] + shift
             if 0 < np.linalg.norm(r) < cutoff:
-                found.add((i, j, tuple(np.round(r, 6))))
-    return found
+                actual.add((i, j, tuple(np.round(r, 6))))
+    return actual
 
 
 @pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, False, False)])
@@ -44,9 +44,9 @@ def test_edges_are_all_pairs(pbc: tuple[bool, ...]) -> None:
     edges = edges_of(structure, 4.5)
     i, j = edges.index
     r = structure.positions[j] - structure.positions[i] + edges.shift
-    found = list(zip(i.tolist(), j.tolist(), map(tuple, np.round(r, 6)), strict=True))
-    assert len(found) == len(set(found))
-    assert set(found) == all_pairs(structure, 4.5, 4)
+    actual = list(zip(i.tolist(), j.tolist(), map(tuple, np.round(r, 6)), strict=True))
+    assert len(actual) == len(set(actual))
+    assert set(actual) == all_pairs(structure, 4.5, 4)
     assert (np.diff(i) >= 0).all()
 
 
@@ -78,11 +78,11 @@ def test_all_stored_products_become_slots() -> None:
         products = sample.labels.hessian
         assert products is not None
         n = len(products.directions)  # the single atom has only three rows
-        mine = np.flatnonzero(owner == s)
-        assert np.array_equal(targets.directions[:n, mine], products.directions.vectors(len(mine)))
-        assert np.allclose(targets.products[:n, mine], products.values)
-        assert (targets.product_scale[:n, mine] == 1).all()
-        assert (targets.product_scale[n:, mine] == 0).all()
+        own = np.flatnonzero(owner == s)
+        assert np.array_equal(targets.directions[:n, own], products.directions.vectors(len(own)))
+        assert np.allclose(targets.products[:n, own], products.values)
+        assert (targets.product_scale[:n, own] == 1).all()
+        assert (targets.product_scale[n:, own] == 0).all()
 
 
 def drawn(samples: list[Sample], step: int) -> list[Sample]:
@@ -129,8 +129,8 @@ def test_loss_parts_by_hand() -> None:
     (sample,) = random_samples("probes:2", sizes=(3,))
     batch, targets = batch_of([sample.structure], 4.0), targets_of([sample], NO_OFFSET)
     off = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    said = prediction_of(targets.energy.item() - 0.6, targets.forces + off, targets.products + 9**0.5 * off)
-    parts, counts = loss_sums(said, batch, targets), counts_of([sample])
+    messages = prediction_of(targets.energy.item() - 0.6, targets.forces + off, targets.products + 9**0.5 * off)
+    parts, counts = loss_sums(messages, batch, targets), counts_of([sample])
     assert {name: round(part.item() / counts[name], 6) for name, part in parts.items()} == {
         "energy": 0.2,
         "forces": 2.0,

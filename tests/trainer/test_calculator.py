@@ -44,12 +44,12 @@ def test_it_says_what_predict_says(fitted: FitResult, dtype: str) -> None:
     calculator = HDistillCalculator(fitted.run, dtype=dtype, compiled=False)
     atoms = Atoms(sample.structure.numbers, sample.structure.positions, calculator=calculator)
     trained = load_student(fitted.run, dtype=dtype)
-    said = predict(trained.model, batch_of([sample.structure], trained.cutoff))
-    energy = said.energy.item() + trained.card.references.of(sample.structure.numbers)
+    messages = predict(trained.model, batch_of([sample.structure], trained.cutoff))
+    energy = messages.energy.item() + trained.card.references.of(sample.structure.numbers)
     # predict adds the atoms up in the student's precision, the calculator in float64.
     assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-15 if dtype == "float64" else 1e-6)
     assert atoms.get_potential_energy(force_consistent=True) == atoms.get_potential_energy()
-    assert np.array_equal(atoms.get_forces(), said.forces.numpy())
+    assert np.array_equal(atoms.get_forces(), messages.forces.numpy())
     assert atoms.get_potential_energy() == pytest.approx(sample.labels.energy, abs=0.03)
 
 

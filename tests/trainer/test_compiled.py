@@ -58,10 +58,10 @@ class Pairs(nn.Module):
 
     def forward(self, numbers: torch.Tensor, edge_index: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         square = vectors.square().sum(1, keepdim=True) / CUTOFF**2
-        said = torch.tanh(self.network(square)) * (1 - square).clamp(min=0) ** 4
-        said = said * self.embedding(numbers).index_select(0, edge_index[1])
-        zeros = said.new_zeros(numbers.shape[0])
-        return self.sign * zeros.index_add(0, edge_index[0], said.square().sum(1))
+        messages = torch.tanh(self.network(square)) * (1 - square).clamp(min=0) ** 4
+        messages = messages * self.embedding(numbers).index_select(0, edge_index[1])
+        zeros = messages.new_zeros(numbers.shape[0])
+        return self.sign * zeros.index_add(0, edge_index[0], messages.square().sum(1))
 
 
 class CountsAtoms(Pairs):
@@ -93,10 +93,10 @@ def given(
 def compile_for(
     model: nn.Module, batch: tuple[Batch, Targets, dict[str, float]], settings: FitSettings = SETTINGS
 ) -> tuple[CompiledGradients, list[str]]:
-    said: list[str] = []
-    step = CompiledGradients(settings, eager_gradients(settings.product_method), said.append)
+    messages: list[str] = []
+    step = CompiledGradients(settings, eager_gradients(settings.product_method), messages.append)
     step(model, *batch)
-    return step, said
+    return step, messages
 
 
 def assert_equal(step: CompiledGradients, model: nn.Module, batch: tuple[Batch, Targets, dict[str, float]]) -> None:
@@ -121,13 +121,13 @@ def pairs(caches: Path) -> tuple[nn.Module, CompiledGradients, list[str]]:
 
 def test_it_is_the_eager_step_for_all_sizes(pairs: tuple[nn.Module, CompiledGradients, list[str]]) -> None:
     """One code for all: nothing is compiled or traced again, and no batch is left to the eager step."""
-    model, step, said = pairs
-    assert [text.split()[0] for text in said] == ["Compiling", "Compiled"]
-    assert said[1].startswith("Compiled the training step in ")
+    model, step, messages = pairs
+    assert [text.split()[0] for text in messages] == ["Compiling", "Compiled"]
+    assert messages[1].startswith("Compiled the training step in ")
     torch._dynamo.utils.counters.clear()
     for samples in (argon_samples(5), argon_samples(2), argon_samples(1), argon_samples(23, seed=4)):
         assert_equal(step, model, given(samples))
-    assert (step.eager_batches, len(said)) == (0, 2)
+    assert (step.eager_batches, len(messages)) == (0, 2)
     assert not any(torch._dynamo.utils.counters.values())
 
 
@@ -170,21 +170,21 @@ def test_slots_and_parts_that_a_batch_lacks(pairs: tuple[nn.Module, CompiledGrad
 
 def test_what_is_too_small_goes_to_the_eager_step(pairs: tuple[nn.Module, CompiledGradients, list[str]]) -> None:
     """Code for all sizes begins at two atoms and two edges."""
-    model, step, said = pairs
+    model, step, messages = pairs
     sample = argon_samples(1, hessian="none")[0]
     alone = Structure(sample.structure.numbers[:1], sample.structure.positions[:1])
     labels = replace(sample.labels, forces=sample.labels.forces[:1])
     batch = given([replace(sample, structure=alone, labels=labels)])
     parts, _ = step(model, *batch)
     assert parts == step.eager(model, *batch)[0]
-    assert (step.eager_batches, len(said)) == (1, 2)
+    assert (step.eager_batches, len(messages)) == (1, 2)
 
 
 def test_it_is_found_again(pairs: tuple[nn.Module, CompiledGradients, list[str]]) -> None:
     model, step, _ = pairs
     batch = given(argon_samples(5))
-    again, said = compile_for(model, batch)
-    assert said[0].startswith("Loaded the training step in ")
+    again, messages = compile_for(model, batch)
+    assert messages[0].startswith("Loaded the training step in ")
     assert all(torch.equal(a, b) for a, b in zip(step(model, *batch)[1], again(model, *batch)[1], strict=True))
 
 
@@ -199,19 +199,19 @@ def test_it_is_made_anew_where_it_is_wrong(caches: Path, monkeypatch: pytest.Mon
             model.sign = -1.0
         if change == "damage":
             (caches / "compiled" / "the same for all.step").write_bytes(b"what a full disk left")
-        step, said = compile_for(model, batch, energies)
-        assert said[-1].startswith(verb), change
+        step, messages = compile_for(model, batch, energies)
+        assert messages[-1].startswith(verb), change
         assert_equal(step, model, batch)
 
 
 def refused(model: nn.Module) -> str:
     """What is said where a step is not compiled, and the eager one taken."""
     batch = given(argon_samples(3))
-    step, said = compile_for(model, batch)
+    step, messages = compile_for(model, batch)
     assert step(model, *batch)[0] == step.eager(model, *batch)[0]
     assert step.eager_batches == 2
-    sentence = said[-1]
-    assert [text.split()[0] for text in said[:-1]] in ([], ["Compiling"])
+    sentence = messages[-1]
+    assert [text.split()[0] for text in messages[:-1]] in ([], ["Compiling"])
     assert sentence.startswith("The training step could not be compiled (")
     assert sentence.endswith("training goes on without.")
     return sentence
@@ -295,8 +295,8 @@ def test_pairs_and_atoms_energies_are_compiled(caches: Path) -> None:
         batch, targets, factors = given(samples, settings)
         targets = with_pairs(with_atom_energies(targets, samples, REFERENCES), samples)
         batches.append((batch, targets, factors))
-    step, said = compile_for(model, batches[0], settings)
-    assert said[-1].startswith("Compiled")
+    step, messages = compile_for(model, batches[0], settings)
+    assert messages[-1].startswith("Compiled")
     assert {"difference", "atom_energy"} < set(batches[0][2])
     for batch in batches:
         assert_equal(step, model, batch)
@@ -309,8 +309,8 @@ def test_pairs_and_atoms_energies_are_compiled(caches: Path) -> None:
 def test_painn(caches: Path, dtype: str, hessian_weight: float) -> None:
     settings = replace(SETTINGS, dtype=dtype, hessian_weight=hessian_weight, products_per_step=1)  # type: ignore[arg-type]
     model = build(size_of("painn-small"), (18,), scale=1.0).to(getattr(torch, dtype))
-    step, said = compile_for(model, given(argon_samples(12), settings), settings)
-    assert said[-1].startswith("Compiled")
+    step, messages = compile_for(model, given(argon_samples(12), settings), settings)
+    assert messages[-1].startswith("Compiled")
     for samples in (argon_samples(12), argon_samples(1), argon_samples(40, seed=4)):
         assert_equal(step, model, given(samples, settings))
     assert step.eager_batches == 0
@@ -335,8 +335,8 @@ def test_students_and_stress(caches: Path, name: str, repulsion: bool, method: P
     """Of crystals, whose stress is learned, too, where the student has one."""
     settings = replace(SETTINGS, student=name, stress_weight=0.1, products_per_step=1, product_method=method)
     model = build(size_of(name, repulsion), (18,), scale=1.0).double()
-    step, said = compile_for(model, given(argon_crystals(9), settings), settings)
-    assert said[-1].startswith("Compiled")
+    step, messages = compile_for(model, given(argon_crystals(9), settings), settings)
+    assert messages[-1].startswith("Compiled")
     for n in (9, 1, 17):
         batch = given(argon_crystals(n), settings)
         assert ("stress" in batch[2]) != is_direct(model)

@@ -203,14 +203,14 @@ def test_errors_of_differences_by_hand() -> None:
     rng = np.random.default_rng(0)
     errors, labels = rng.normal(size=9), rng.normal(size=9)
     kinds = [b"A", b"B", b"A", b"A", b"B", b"C", b"A", b"D", b"D"]
-    found = difference_errors(kinds, errors, labels)
-    assert found.n_comparable == 8
+    actual = difference_errors(kinds, errors, labels)
+    assert actual.n_comparable == 8
     sets = {k: [i for i, kind in enumerate(kinds) if kind == k] for k in (b"A", b"B", b"D")}
     maes = {k: np.mean([abs(errors[i] - errors[j]) for i, j in combinations(m, 2)]) for k, m in sets.items()}
-    assert found.mae_ev == pytest.approx((4 * maes[b"A"] + 2 * maes[b"B"] + 2 * maes[b"D"]) / 8)
+    assert actual.mae_ev == pytest.approx((4 * maes[b"A"] + 2 * maes[b"B"] + 2 * maes[b"D"]) / 8)
     one, other = labels[sets[b"A"]], (labels + errors)[sets[b"A"]]
     ranks = [np.argsort(np.argsort(x)) for x in (one, other)]
-    assert found.rank_correlation == pytest.approx(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    assert actual.rank_correlation == pytest.approx(np.corrcoef(ranks[0], ranks[1])[0, 1])
     assert difference_errors([b"A", b"B"], errors[:2], labels[:2]).mae_ev is None
     assert mean_pair_difference(np.array([1.0, 4.0])) == 3.0
     assert rank_correlation(np.arange(4.0), -np.arange(4.0)) == pytest.approx(-1.0)
@@ -229,9 +229,9 @@ def test_evaluate_says_what_energies_per_atom_hide(argon: Path, tmp_path: Path) 
         offset = 0.1 * sample.structure.n_atoms
         energy = prediction.energy.item() + student.card.references.of(sample.structure.numbers) + offset
         shifted.append(replace(sample, labels=replace(sample.labels, energy=energy), split="test"))
-    found = evaluate_student(str(run), write_label_set(tmp_path / "labels", shifted))
-    assert found["energy_mae_mev_per_atom"] == pytest.approx(100, rel=1e-3)
-    assert found["n_comparable"] == 20
-    assert found["difference_mae_mev"] < 1e-2
-    assert found["rank_correlation"] == pytest.approx(1.0)
-    assert all(group["rank_correlation"] == pytest.approx(1.0) for group in found["by_group"].values())
+    actual = evaluate_student(str(run), write_label_set(tmp_path / "labels", shifted))
+    assert actual["energy_mae_mev_per_atom"] == pytest.approx(100, rel=1e-3)
+    assert actual["n_comparable"] == 20
+    assert actual["difference_mae_mev"] < 1e-2
+    assert actual["rank_correlation"] == pytest.approx(1.0)
+    assert all(group["rank_correlation"] == pytest.approx(1.0) for group in actual["by_group"].values())

@@ -61,9 +61,9 @@ def test_two_ranks_fit_the_same_student(argon: Path, alone: Path, recipe: Path, 
     """Batches of 5 on 2 ranks: shares of 3 and 2, every sample once, averages over all 5. One log, one student."""
     run = tmp_path / "run"
     child = torchrun(2, "fit", argon, "-o", run, "--recipe", recipe, "--quiet", "--json")
-    said, _ = child.communicate(timeout=300)
-    assert child.returncode == 0, said
-    assert said.count('"steps": 24') == 1  # one rank talks
+    messages, _ = child.communicate(timeout=300)
+    assert child.returncode == 0, messages
+    assert messages.count('"steps": 24') == 1  # one rank talks
     for one, two in zip(rows(alone), rows(run), strict=True):
         assert one["step"] == two["step"]
         for name in ("energy", "forces", "hessian", "gradient_norm"):
@@ -96,9 +96,9 @@ def test_sigterm_saves_and_another_number_of_ranks_goes_on(argon: Path, recipe: 
 def test_more_ranks_than_structures_in_a_step_are_refused(argon: Path, recipe: Path, tmp_path: Path) -> None:
     recipe.write_text(RECIPE.replace("batch_size = 5", "batch_size = 1"))
     child = torchrun(2, "fit", argon, "-o", tmp_path / "run", "--recipe", recipe, "--quiet")
-    said, _ = child.communicate(timeout=300)
+    messages, _ = child.communicate(timeout=300)
     assert child.returncode != 0
-    assert "batch_size was 1 for 2 ranks" in said
+    assert "batch_size was 1 for 2 ranks" in messages
 
 
 def test_shares_hold_everything_once() -> None:

@@ -32,10 +32,10 @@ def run(fitted: FitResult, argon: Path, tmp_path_factory: pytest.TempPathFactory
 def distances(calculator: HDistillCalculator, atoms: Atoms) -> np.ndarray:
     atoms.calc = calculator
     atoms.get_forces()
-    found = calculator.domain_distance
-    assert found is not None
-    assert found.shape == (len(atoms),)
-    return np.asarray(found)
+    actual = calculator.domain_distance
+    assert actual is not None
+    assert actual.shape == (len(atoms),)
+    return np.asarray(actual)
 
 
 def held_out() -> list[Atoms]:

@@ -130,10 +130,10 @@ def test_numbers_that_are_none_end_the_run() -> None:
                 self.results["forces"][:] = np.nan
 
     atoms = two()
-    found = nve(atoms, Broken(atoms.positions), steps=500, temperature_K=300)
-    assert "not finite" in found.why
-    assert np.isfinite(found.total).all()
-    assert found.summary()["stable"] is False
+    actual = nve(atoms, Broken(atoms.positions), steps=500, temperature_K=300)
+    assert "not finite" in actual.why
+    assert np.isfinite(actual.total).all()
+    assert actual.summary()["stable"] is False
 
 
 def test_nve_has_no_friction() -> None:
@@ -154,10 +154,10 @@ def test_velocities_of_a_file_are_kept(name: str, unit: str | None, factor: floa
         atoms.info["velocities_unit"] = unit
     write(tmp_path / "start.xyz", atoms, format="extxyz")
     stored = read(tmp_path / "start.xyz")
-    said = take_velocities(stored)
-    assert said.startswith(f"Velocities '{name}' of the file are kept, in {unit or 'A/fs'} ")
-    assert said.endswith("without the motion of the whole (0.01 A/fs).")
-    assert ("no unit is stated" in said) == (unit is None)
+    messages = take_velocities(stored)
+    assert messages.startswith(f"Velocities '{name}' of the file are kept, in {unit or 'A/fs'} ")
+    assert messages.endswith("without the motion of the whole (0.01 A/fs).")
+    assert ("no unit is stated" in messages) == (unit is None)
     assert stored.get_velocities() * units.fs == pytest.approx(velocities, rel=1e-3, abs=1e-7)
     seen: list[Atoms] = []
     run(stored, EMT(), Motion(steps=1, temperature_K=900), lambda moving, fs: seen.append(moving.copy()))

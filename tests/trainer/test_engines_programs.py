@@ -44,9 +44,9 @@ def cluster() -> Atoms:
 
 
 def with_ase(run: Path, atoms: Atoms) -> Atoms:
-    found = atoms.copy()
-    found.calc = HDistillCalculator(run, dtype="float64", warn_beyond=None)
-    return found
+    actual = atoms.copy()
+    actual.calc = HDistillCalculator(run, dtype="float64", warn_beyond=None)
+    return actual
 
 
 def test_torch_sim_says_what_ase_says(moment: Path) -> None:

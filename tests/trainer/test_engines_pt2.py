@@ -189,11 +189,11 @@ def test_a_pt2_of_another_machine_runs_eagerly_and_says_so(pt2: Path, tmp_path: 
 def test_the_command_exports_what_the_cache_has_and_compares_with_the_label_set(
     pt2: Path, fitted: FitResult, argon: Path, tmp_path: Path
 ) -> None:
-    said = result("export", fitted.run, "--to", "pt2", "-o", tmp_path / "s.pt2", "--labels", argon)
-    assert said["n_structures_compared"] == 20
-    assert 0 < said["energy_ev_per_atom"] < 1e-5
-    assert said["path"] == str(tmp_path / "s.pt2")
-    assert HDistillCalculator(said["path"]).compiled
+    messages = result("export", fitted.run, "--to", "pt2", "-o", tmp_path / "s.pt2", "--labels", argon)
+    assert messages["n_structures_compared"] == 20
+    assert 0 < messages["energy_ev_per_atom"] < 1e-5
+    assert messages["path"] == str(tmp_path / "s.pt2")
+    assert HDistillCalculator(messages["path"]).compiled
     typing = typed("export", fitted.run, "--to", "pt3", "-o", tmp_path / "s.pt3")
     assert typing.returncode == 1
     assert typing.stderr.startswith("error: There is no export to 'pt3'; there are pt2")
@@ -235,10 +235,10 @@ def test_other_numbers_are_refused_with_the_number(fitted: FitResult) -> None:
     eager = partial(outputs_of, trained.model, None)
     assert check_parity(eager, trained.model, structures, trained.cutoff).energy == 0
     for change, name in (
-        (lambda said: replace(said, energies=said.energies + 2e-3), "energy 2.0e-03"),
-        (lambda said: replace(said, forces=-said.forces), "forces"),
-        (lambda said: replace(said, stress=2 * said.stress), "stress"),
-        (lambda said: replace(said, energies=said.energies * float("nan")), "energy inf"),
+        (lambda messages: replace(messages, energies=messages.energies + 2e-3), "energy 2.0e-03"),
+        (lambda messages: replace(messages, forces=-messages.forces), "forces"),
+        (lambda messages: replace(messages, stress=2 * messages.stress), "stress"),
+        (lambda messages: replace(messages, energies=messages.energies * float("nan")), "energy inf"),
     ):
         with pytest.raises(NotExported, match=name):
             check_parity(lambda *a, c=change: c(eager(*a)), trained.model, structures, trained.cutoff)

@@ -25,7 +25,7 @@ from tests.trainer.structures import argon_samples, crystal
 
 def test_errors_by_hand(argon: Path, fitted: FitResult, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "packed_by_atoms", partial(packed_by_atoms, most=20))
-    found = evaluate_student(fitted.run, argon, "test")
+    actual = evaluate_student(fitted.run, argon, "test")
     stored = [s for shard in sorted((argon / "shards").iterdir()) for s in read_samples(shard) if s.split == "test"]
     student = load_student(fitted.run)
     energies, forces, error, norm = [], [], 0.0, 0.0
@@ -33,19 +33,19 @@ def test_errors_by_hand(argon: Path, fitted: FitResult, monkeypatch: pytest.Monk
         products = sample.labels.hessian
         assert products is not None
         vectors = torch.from_numpy(products.directions.vectors(sample.structure.n_atoms))
-        said = predict(student.model, batch_of([sample.structure], student.cutoff), vectors)
-        energy = said.energy.item() + student.card.references.of(sample.structure.numbers)
+        messages = predict(student.model, batch_of([sample.structure], student.cutoff), vectors)
+        energy = messages.energy.item() + student.card.references.of(sample.structure.numbers)
         energies.append(abs(energy - sample.labels.energy) / sample.structure.n_atoms)
-        forces.append(np.abs(said.forces.numpy(force=True) - sample.labels.forces).ravel())
-        assert said.products is not None
-        error += float(np.square(said.products.numpy(force=True) - products.values).sum())
+        forces.append(np.abs(messages.forces.numpy(force=True) - sample.labels.forces).ravel())
+        assert messages.products is not None
+        error += float(np.square(messages.products.numpy(force=True) - products.values).sum())
         norm += float(np.square(products.values).sum())
-    assert found["n_structures"] == len(stored) == 24
-    assert found["energy_mae_mev_per_atom"] == pytest.approx(1e3 * np.mean(energies), rel=1e-5)
-    assert found["force_mae_mev_per_angstrom"] == pytest.approx(1e3 * np.concatenate(forces).mean(), rel=1e-5)
-    assert found["hessian_relative_error"] == pytest.approx((error / norm) ** 0.5, rel=1e-5)
-    assert found["stress_mae_mev_per_angstrom3"] is None
-    groups = found["by_group"]
+    assert actual["n_structures"] == len(stored) == 24
+    assert actual["energy_mae_mev_per_atom"] == pytest.approx(1e3 * np.mean(energies), rel=1e-5)
+    assert actual["force_mae_mev_per_angstrom"] == pytest.approx(1e3 * np.concatenate(forces).mean(), rel=1e-5)
+    assert actual["hessian_relative_error"] == pytest.approx((error / norm) ** 0.5, rel=1e-5)
+    assert actual["stress_mae_mev_per_angstrom3"] is None
+    groups = actual["by_group"]
     assert sum(group["n_structures"] for group in groups.values()) == 24
     assert {s.structure.group for s in stored} == set(groups)
 
@@ -61,22 +61,22 @@ def test_a_perfect_student_has_no_errors(fitted: FitResult, tmp_path: Path) -> N
         assert products is not None
         directions = replace(products.directions, signs=products.directions.signs[:, :3])  # type: ignore[index]
         vectors = torch.from_numpy(directions.vectors(3))
-        said = predict(student.model, batch_of([structure], student.cutoff), vectors, stress=True)
-        assert said.products is not None
-        assert said.stress is not None
+        messages = predict(student.model, batch_of([structure], student.cutoff), vectors, stress=True)
+        assert messages.products is not None
+        assert messages.stress is not None
         labels = replace(
             sample.labels,
-            energy=said.energy.item() + student.card.references.of(numbers),
-            forces=said.forces.numpy(force=True),
-            stress=said.stress[0].numpy(force=True),
-            hessian=HessianProducts(directions, said.products.numpy(force=True)),
+            energy=messages.energy.item() + student.card.references.of(numbers),
+            forces=messages.forces.numpy(force=True),
+            stress=messages.stress[0].numpy(force=True),
+            hessian=HessianProducts(directions, messages.products.numpy(force=True)),
         )
         samples.append(replace(sample, structure=structure, labels=labels))
-    found = evaluate_student(fitted.run, write_label_set(tmp_path / "labels", samples, "exact"), "train")
-    assert found["energy_mae_mev_per_atom"] < 1e-3
-    assert found["force_mae_mev_per_angstrom"] < 1e-3
-    assert found["hessian_relative_error"] < 1e-5
-    assert found["stress_mae_mev_per_angstrom3"] < 1e-4
+    actual = evaluate_student(fitted.run, write_label_set(tmp_path / "labels", samples, "exact"), "train")
+    assert actual["energy_mae_mev_per_atom"] < 1e-3
+    assert actual["force_mae_mev_per_angstrom"] < 1e-3
+    assert actual["hessian_relative_error"] < 1e-5
+    assert actual["stress_mae_mev_per_angstrom3"] < 1e-4
 
 
 def test_an_empty_or_unknown_split_is_refused(fitted: FitResult, tmp_path: Path) -> None:
@@ -92,9 +92,9 @@ def test_unknown_elements_are_left_out_and_counted(fitted: FitResult, tmp_path: 
     samples = argon_samples(10)
     foreign = [replace(s, structure=replace(s.structure, numbers=s.structure.numbers * 0 + 10)) for s in samples]
     mixed = write_label_set(tmp_path / "mixed", [*samples, *foreign[:3]])
-    found = evaluate_student(fitted.run, mixed, "train")
-    assert found["n_unknown_elements"] == 3
-    assert found["n_structures"] == sum(s.split == "train" for s in samples)
+    actual = evaluate_student(fitted.run, mixed, "train")
+    assert actual["n_unknown_elements"] == 3
+    assert actual["n_structures"] == sum(s.split == "train" for s in samples)
     with pytest.raises(InputError, match=r"element that .* was not trained on"):
         evaluate_student(fitted.run, write_label_set(tmp_path / "foreign", foreign), "train")
 

@@ -49,12 +49,12 @@ WIDTH = 32
 
 def features_of(network: nn.Module, sample: Sample) -> np.ndarray:
     """What a network's readout reads of a structure."""
-    found: list[torch.Tensor] = []
+    actual: list[torch.Tensor] = []
     readout = network.get_submodule("readout")
-    hook = readout.register_forward_pre_hook(lambda module, given: found.append(given[0]))
+    hook = readout.register_forward_pre_hook(lambda module, given: actual.append(given[0]))
     predict(network, batch_of([sample.structure], 4.5))
     hook.remove()
-    features: np.ndarray = found[0].detach().numpy()
+    features: np.ndarray = actual[0].detach().numpy()
     return features.astype(np.float32)
 
 
@@ -91,26 +91,26 @@ def train_samples(labels: Path, n: int = 5) -> list[Sample]:
 
 
 def test_features_are_normalised_by_the_training_split(labels: Path) -> None:
-    found = teacher_features(open_label_set(labels))
+    actual = teacher_features(open_label_set(labels))
     train = [s for s in featured() if s.split == "train"]
     features = np.concatenate([s.labels.node_features for s in train]).astype(np.float64)  # type: ignore[misc]
     numbers = np.concatenate([s.structure.numbers for s in train])
-    assert found.mean == pytest.approx(features.mean(0))
-    assert found.scale == pytest.approx(features.std(0), rel=1e-6)
-    normalised = found.normalised(features)
-    assert found.means[18] == pytest.approx(normalised[numbers == 18].mean(0))
-    assert not found.means[36].any()
+    assert actual.mean == pytest.approx(features.mean(0))
+    assert actual.scale == pytest.approx(features.std(0), rel=1e-6)
+    normalised = actual.normalised(features)
+    assert actual.means[18] == pytest.approx(normalised[numbers == 18].mean(0))
+    assert not actual.means[36].any()
 
 
 def test_the_terms_are_what_they_are_said_to_be(task: Prepared, labels: Path) -> None:
     samples, state = train_samples(labels), fresh(task)
     maps = {name: (m.weight.detach().numpy().copy(), m.bias.detach().numpy().copy()) for name, m in state.maps.items()}  # type: ignore[union-attr, operator]
-    mine = [features_of(state.model, s).astype(np.float64) for s in samples]
+    own = [features_of(state.model, s).astype(np.float64) for s in samples]
     table = state.model.get_submodule("embedding").weight.detach().numpy()[[ELEMENTS.index(18)]]  # type: ignore[union-attr, operator]
     row = one_step(state, samples, task, SETTINGS, gradients_of(state), Ranks())
     assert task.statistics.features is not None
     node = embedding = n = 0.0
-    for sample, x in zip(samples, mine, strict=True):
+    for sample, x in zip(samples, own, strict=True):
         wanted = task.statistics.features.normalised(sample.labels.node_features)  # type: ignore[arg-type]
         w, b = maps["node"]
         node += ((x @ w.T + b - wanted) ** 2).mean(1).sum()
@@ -177,8 +177,8 @@ def test_a_fit_learns_the_features_and_saves_no_map(
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["node"]) < 0.7 * float(rows[0]["node"])
     plain = fit(labels, tmp_path / "plain", replace(SETTINGS, node_weight=0, embedding_weight=0), progress=False)
-    (mine, _), (theirs, _) = read_tensors(whole.run / STUDENT), read_tensors(plain.run / STUDENT)
-    assert set(mine) == set(theirs)
+    (own, _), (theirs, _) = read_tensors(whole.run / STUDENT), read_tensors(plain.run / STUDENT)
+    assert set(own) == set(theirs)
     assert whole.n_parameters == plain.n_parameters
     assert evaluate_student(whole.run, labels, "test")["n_structures"] == 2
     tensors, _ = read_tensors(whole.run / LAST)

@@ -46,10 +46,10 @@ def same_state(one: Path, other: Path) -> bool:
 
 
 def test_fit_learns(argon: Path, fitted: FitResult) -> None:
-    found = evaluate_student(fitted.run, argon, "test")
+    actual = evaluate_student(fitted.run, argon, "test")
     forces = np.concatenate([s.labels.forces for s in argon_samples(120) if s.split == "test"])
-    assert found["force_mae_mev_per_angstrom"] < 0.3 * 1e3 * np.abs(forces).mean()
-    assert found["hessian_relative_error"] < 0.5
+    assert actual["force_mae_mev_per_angstrom"] < 0.3 * 1e3 * np.abs(forces).mean()
+    assert actual["hessian_relative_error"] < 0.5
     assert fitted.steps == 150
     assert fitted.n_train == 84
     assert fitted.n_val == 12
@@ -67,10 +67,10 @@ def test_the_run_folder_has_what_it_should(fitted: FitResult) -> None:
     assert [int(line[0]) for line in lines[1:]] == list(range(10, 151, 10))
     validated = [line[0] for line in lines[1:] if line[-1]]
     assert validated == ["50", "100", "150"]
-    said = json.loads((fitted.run / "student.json").read_text())
-    assert said["references"]["elements"] == [18]
-    assert said["step"] == fitted.best_step
-    assert said["units"]["forces"] == "eV/A"
+    messages = json.loads((fitted.run / "student.json").read_text())
+    assert messages["references"]["elements"] == [18]
+    assert messages["step"] == fitted.best_step
+    assert messages["units"]["forces"] == "eV/A"
 
 
 def test_the_hessian_term_lowers_the_hessian_error(argon: Path, fitted: FitResult, tmp_path: Path) -> None:
@@ -180,14 +180,14 @@ def test_a_time_budget_ends_the_fit_and_its_learning_rate(argon: Path, tmp_path:
 def test_learning_rate_rises_and_falls(argon: Path) -> None:
     settings = FitSettings(steps=1000, warmup=50, learning_rate=1.0)
     state = new_state(student("painn-small"), settings)
-    found = {}
+    actual = {}
     for state.step in (0, 24, 50, 525, 999):
-        found[state.step] = learning_rate(state, settings)
-    assert found[0] == pytest.approx(1 / 51, rel=1e-3)
-    assert found[24] == pytest.approx(25 / 51, rel=1e-2)
-    assert found[50] == pytest.approx(1.0, rel=1e-2)
-    assert found[525] == pytest.approx(0.47, abs=0.01)
-    assert found[999] == pytest.approx(0.01, rel=1e-2)
+        actual[state.step] = learning_rate(state, settings)
+    assert actual[0] == pytest.approx(1 / 51, rel=1e-3)
+    assert actual[24] == pytest.approx(25 / 51, rel=1e-2)
+    assert actual[50] == pytest.approx(1.0, rel=1e-2)
+    assert actual[525] == pytest.approx(0.47, abs=0.01)
+    assert actual[999] == pytest.approx(0.01, rel=1e-2)
 
 
 def test_labels_without_products_are_fitted_with_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,7 @@ def test_evictions_while_fitting_change_no_loss(
         assert len(losses(tmp_path / "local")) == 3
         for name in ("student.safetensors",):
             assert (tmp_path / "remote" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
-        found = evaluate_student(tmp_path / "local", web.address, cache=cache)
-        assert found == evaluate_student(tmp_path / "local", labels)
+        actual = evaluate_student(tmp_path / "local", web.address, cache=cache)
+        assert actual == evaluate_student(tmp_path / "local", labels)
         assert web.address in (tmp_path / "remote" / "settings.json").read_text()
     assert "fetched many times" in capsys.readouterr().err

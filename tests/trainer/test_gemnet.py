@@ -41,9 +41,9 @@ def unit_vectors(n: int, seed: int = 0) -> torch.Tensor:
 
 
 def say(model: nn.Module, structure: Structure) -> tuple[torch.Tensor, torch.Tensor]:
-    said = predict(model, batch_of([structure], CUTOFF))
-    assert said.forces is not None
-    return said.energy.detach(), said.forces.detach()
+    printed = predict(model, batch_of([structure], CUTOFF))
+    assert printed.forces is not None
+    return printed.energy.detach(), printed.forces.detach()
 
 
 # Angles
@@ -70,10 +70,10 @@ def test_triplets_are_those_that_a_list_of_them_gives(structure: Structure) -> N
     basis, edges, filters = (
         torch.randn(len(r), width, generator=generator, dtype=torch.float64) for width in (9, 8, 5)
     )
-    found = triplets(edges, batch.edge_index, structure.n_atoms, filters, angles(basis, unit))
+    actual = triplets(edges, batch.edge_index, structure.n_atoms, filters, angles(basis, unit))
 
     messages, radial = triplets.down(edges) * filters, angles.radial(basis).unflatten(1, (3, gemnet.ORDERS))
-    heard = torch.zeros(2, len(r), 3, 5, dtype=torch.float64)
+    received = torch.zeros(2, len(r), 3, 5, dtype=torch.float64)
     for e, other in itertools.product(range(len(r)), repeat=2):
         for side, (atom, sign) in enumerate(((centre[e], 1), (neighbor[e], -1))):
             if centre[other] == atom:
@@ -81,10 +81,12 @@ def test_triplets_are_those_that_a_list_of_them_gives(structure: Structure) -> N
                 angular = [
                     (2 * order + 1) * legendre.legval(cosine, [0] * order + [1]) for order in range(gemnet.ORDERS)
                 ]
-                heard[side, e] += torch.outer(radial[e] @ torch.tensor(angular, dtype=torch.float64), messages[other])
-    at = triplets.bilinear(heard.flatten(2) * gemnet.TRIPLET_SUM / gemnet.ORDERS)
+                received[side, e] += torch.outer(
+                    radial[e] @ torch.tensor(angular, dtype=torch.float64), messages[other]
+                )
+    at = triplets.bilinear(received.flatten(2) * gemnet.TRIPLET_SUM / gemnet.ORDERS)
     wanted = (triplets.from_centre(at[0]) + triplets.from_neighbor(at[1])) / math.sqrt(2)
-    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(actual, wanted, rtol=1e-10, atol=1e-12)
 
 
 def test_the_angle_between_two_edges_matters_where_no_third_edge_tells_it() -> None:
@@ -148,14 +150,14 @@ def derivatives(model: nn.Module, x: float, up_to: int) -> torch.Tensor:
     batch = batch_of([crossing(x)], CUTOFF)
     leaf = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
     shift = torch.zeros(4, 3, dtype=torch.float64).index_put((torch.tensor([3]), torch.tensor([0])), -CUTOFF * leaf)
-    said = model(batch.numbers, batch.edge_index, edge_vectors(batch, batch.positions + shift))
+    printed = model(batch.numbers, batch.edge_index, edge_vectors(batch, batch.positions + shift))
     weights = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)
-    value = (said[1] * weights).sum() if isinstance(said, tuple) else said.sum()
-    found = [value]
+    value = (printed[1] * weights).sum() if isinstance(printed, tuple) else printed.sum()
+    actual = [value]
     for _ in range(up_to):
         (value,) = torch.autograd.grad(value, leaf, create_graph=True)
-        found.append(value)
-    return torch.stack(found).detach()
+        actual.append(value)
+    return torch.stack(actual).detach()
 
 
 @pytest.mark.parametrize("direct", [False, True])
@@ -184,8 +186,8 @@ def test_what_an_edge_adds_grows_with_the_fourth_power(direct: bool) -> None:
         assert crosses.sum() == 2
         values = []
         for kept in (torch.ones_like(crosses), ~crosses):
-            said = model(batch.numbers, batch.edge_index[:, kept], vectors[kept])
-            values.append(torch.cat([part.flatten() for part in said]) if direct else said)
+            printed = model(batch.numbers, batch.edge_index[:, kept], vectors[kept])
+            values.append(torch.cat([part.flatten() for part in printed]) if direct else printed)
         return float((values[0] - values[1]).detach().norm())
 
     power = math.log(added(0.02) / added(0.01)) / math.log(2)

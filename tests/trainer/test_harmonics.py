@@ -116,8 +116,8 @@ def test_products_are_those_of_gaunt_coefficients(max_l: int) -> None:
     pairs = torch.randn(n_components(max_l), 5, 8, generator=generator, dtype=torch.float64)
     left, right = pairs.numpy()[..., :4], pairs.numpy()[..., 4:]
     wanted = np.einsum("abc,ank,bnk->cnk", gaunt(max_l), left, right)
-    found = SphereProducts(max_l).to(torch.float64)(pairs)
-    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-12)
+    actual = SphereProducts(max_l).to(torch.float64)(pairs)
+    np.testing.assert_allclose(actual.numpy(), wanted, atol=1e-12)
 
 
 def test_products_are_those_of_functions_where_no_order_is_cut_off() -> None:

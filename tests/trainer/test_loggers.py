@@ -34,8 +34,8 @@ def test_tensorboard_gets_the_rows(argon: Path, tmp_path: Path) -> None:
         ("hessian", "train/hessian"),
         ("val_force_mae_mev_per_angstrom", "validation/force_mae_mev_per_angstrom"),
     ):
-        found = [(e.step, e.value) for e in events.Scalars(tag)]
-        assert found == [(int(row["step"]), pytest.approx(float(row[column]), rel=1e-6)) for row in rows]
+        actual = [(e.step, e.value) for e in events.Scalars(tag)]
+        assert actual == [(int(row["step"]), pytest.approx(float(row[column]), rel=1e-6)) for row in rows]
     assert len(rows) == 3
 
 

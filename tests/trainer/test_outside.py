@@ -152,5 +152,5 @@ def test_direct_must_agree(site: Path) -> None:
 
 
 def test_help_imports_no_package(site: Path) -> None:
-    found = in_fresh_process(HELP, path=site)
-    assert found.stdout.split()[:2] == ["False", "False"], found.stderr
+    actual = in_fresh_process(HELP, path=site)
+    assert actual.stdout.split()[:2] == ["False", "False"], actual.stderr

@@ -24,20 +24,20 @@ def statistics(counts: list[list[int]], energies: list[float]) -> EnergyStatisti
 
 def test_energies_that_are_sums_over_elements_are_found() -> None:
     counts = [[4, 1, 0], [2, 0, 1], [0, 1, 2], [6, 2, 0], [2, 1, 1]]
-    found = fit_references(statistics(counts, [-16.0 * c[0] - 1030.0 * c[1] - 2040.0 * c[2] for c in counts]))
-    assert found.energies == pytest.approx((-16.0, -1030.0, -2040.0), rel=1e-10)
+    actual = fit_references(statistics(counts, [-16.0 * c[0] - 1030.0 * c[1] - 2040.0 * c[2] for c in counts]))
+    assert actual.energies == pytest.approx((-16.0, -1030.0, -2040.0), rel=1e-10)
 
 
 def test_one_composition_only() -> None:
     """ABX3: nothing tells the elements apart, the sum is right all the same."""
-    found = fit_references(statistics([[1, 1, 3], [8, 8, 24]], [-40.0, -320.0]))
-    assert found.of(np.array([1, 2, 3, 3, 3])) == pytest.approx(-40.0)
-    assert np.isfinite(found.energies).all()
+    actual = fit_references(statistics([[1, 1, 3], [8, 8, 24]], [-40.0, -320.0]))
+    assert actual.of(np.array([1, 2, 3, 3, 3])) == pytest.approx(-40.0)
+    assert np.isfinite(actual.energies).all()
 
 
 def test_large_structures_count_no_more_than_small_ones() -> None:
-    found = fit_references(statistics([[1], [100]], [-1.0, -300.0]))
-    assert found.energies == pytest.approx((-2.0,))
+    actual = fit_references(statistics([[1], [100]], [-1.0, -300.0]))
+    assert actual.energies == pytest.approx((-2.0,))
 
 
 def test_counts_and_unknown_elements() -> None:
@@ -51,16 +51,16 @@ def test_statistics_are_of_the_training_split(tmp_path: Path) -> None:
     samples = random_samples(sizes=(3, 4, 5, 2, 6, 1, 3))
     labels = open_label_set(write_label_set(tmp_path / "labels", samples))
     train = [s for s in samples if s.split == "train"]
-    found = statistics_of(labels, "teacher")
-    assert found.elements == tuple(sorted({int(z) for s in train for z in s.structure.numbers}))
-    assert found.n_structures == len(train)
-    counts = np.stack([counts_of(s.structure.numbers, found.elements) / s.structure.n_atoms for s in train])
+    actual = statistics_of(labels, "teacher")
+    assert actual.elements == tuple(sorted({int(z) for s in train for z in s.structure.numbers}))
+    assert actual.n_structures == len(train)
+    counts = np.stack([counts_of(s.structure.numbers, actual.elements) / s.structure.n_atoms for s in train])
     energies = np.array([s.labels.energy / s.structure.n_atoms for s in train])
-    assert np.allclose(found.fractions.T @ found.fractions, counts.T @ counts)
-    assert np.allclose(found.fractions.T @ found.energies, counts.T @ energies)
-    assert found.energies @ found.energies == pytest.approx(energies @ energies)
+    assert np.allclose(actual.fractions.T @ actual.fractions, counts.T @ counts)
+    assert np.allclose(actual.fractions.T @ actual.energies, counts.T @ energies)
+    assert actual.energies @ actual.energies == pytest.approx(energies @ energies)
     forces = np.concatenate([s.labels.forces for s in train])
-    assert found.force_rms == pytest.approx(np.sqrt((forces**2).mean()), rel=1e-6)
+    assert actual.force_rms == pytest.approx(np.sqrt((forces**2).mean()), rel=1e-6)
 
 
 def test_many_structures_are_summarised_in_few_rows(tmp_path: Path) -> None:
@@ -70,10 +70,10 @@ def test_many_structures_are_summarised_in_few_rows(tmp_path: Path) -> None:
     for sample in random_samples("none", sizes=rng.integers(1, 9, 60).tolist()):
         energy = float(sum(-1e4 * int(z) - 3.7 for z in sample.structure.numbers))
         samples.append(replace(sample, labels=replace(sample.labels, energy=energy), split="train"))
-    found = statistics_of(open_label_set(write_label_set(tmp_path / "labels", samples, per_shard=25)), "teacher")
-    assert len(found.energies) <= len(found.elements) + 1 < 60
-    assert found.n_structures == 60
-    assert fit_references(found).energies == pytest.approx([-1e4 * z - 3.7 for z in found.elements], rel=1e-11)
+    actual = statistics_of(open_label_set(write_label_set(tmp_path / "labels", samples, per_shard=25)), "teacher")
+    assert len(actual.energies) <= len(actual.elements) + 1 < 60
+    assert actual.n_structures == 60
+    assert fit_references(actual).energies == pytest.approx([-1e4 * z - 3.7 for z in actual.elements], rel=1e-11)
 
 
 def test_missing_reference_labels_are_counted(tmp_path: Path) -> None:

@@ -92,11 +92,11 @@ def test_derivatives_are_continuous_where_it_ends() -> None:
     def derivatives(r: float) -> np.ndarray:
         x = torch.tensor([r], dtype=torch.float64, requires_grad=True)
         value = at(6, 6, x) * envelope(x / reach)
-        found = [value.item()]
+        actual = [value.item()]
         for _ in range(3):
             (value,) = torch.autograd.grad(value.sum(), x, create_graph=True)
-            found.append(value.item())
-        return np.abs(found)
+            actual.append(value.item())
+        return np.abs(actual)
 
     wide, narrow = derivatives(reach - 1e-2), derivatives(reach - 1e-3)
     assert (narrow < 0.2 * wide).all(), (wide, narrow)
@@ -112,10 +112,10 @@ def test_forces_and_products_are_differences() -> None:
 
     def say(step: float) -> tuple[float, torch.Tensor, torch.Tensor]:
         structure = Structure(np.array([6, 1, 8, 6], np.uint8), positions + step * v[0])
-        said = predict(model, batch_of([structure], 4.5), torch.from_numpy(v))
-        assert said.forces is not None
-        assert said.products is not None
-        return said.energy.item(), said.forces.detach(), said.products[0]
+        messages = predict(model, batch_of([structure], 4.5), torch.from_numpy(v))
+        assert messages.forces is not None
+        assert messages.products is not None
+        return messages.energy.item(), messages.forces.detach(), messages.products[0]
 
     (ahead, forces_ahead, _), (_, forces, products), (behind, forces_behind, _) = say(1e-5), say(0.0), say(-1e-5)
     assert (forces.numpy() * v).sum() == pytest.approx(-(ahead - behind) / 2e-5, rel=1e-6)
@@ -126,13 +126,13 @@ def test_forces_and_products_are_differences() -> None:
 @pytest.mark.parametrize("r", [1e-1, 1e-3, 1e-6])
 def test_it_is_finite_however_near_atoms_are(r: float) -> None:
     model = build(size_of("moment", repulsion=True), ELEMENTS, 1.0)
-    said = predict(model, batch_of([pair(6, 8, r)], 4.5), torch.ones(1, 2, 3, dtype=torch.float64))
-    assert said.forces is not None
-    assert said.products is not None
-    assert said.energy.isfinite().all()
-    assert said.forces.isfinite().all()
-    assert said.products.isfinite().all()
-    assert said.forces[1, 0] > 100  # apart
+    messages = predict(model, batch_of([pair(6, 8, r)], 4.5), torch.ones(1, 2, 3, dtype=torch.float64))
+    assert messages.forces is not None
+    assert messages.products is not None
+    assert messages.energy.isfinite().all()
+    assert messages.forces.isfinite().all()
+    assert messages.products.isfinite().all()
+    assert messages.forces[1, 0] > 100  # apart
 
 
 def test_it_begins_where_the_training_set_ends(argon: Path, tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def test_a_learning_rate_of_ten_leaves_the_best_finite_student(argon: Path, tmp_
     card = load_student(tmp_path / "run").card
     best = int(np.nanargmin(scores))
     assert card.step == int(log[best]["step"])
-    found = evaluate_student(tmp_path / "run", argon, "val")
-    assert found["force_mae_mev_per_angstrom"] == pytest.approx(float(log[best][names[0]]), rel=1e-5)
+    actual = evaluate_student(tmp_path / "run", argon, "val")
+    assert actual["force_mae_mev_per_angstrom"] == pytest.approx(float(log[best][names[0]]), rel=1e-5)
     assert is_finite(tmp_path / "run")
 
 
@@ -102,8 +102,8 @@ def test_an_element_of_validation_and_test_alone_is_left_out_and_counted(tmp_pat
     splits = ["train"] * 10 + ["val"] * 1 + ["test"] * 1 + ["val"] * 3 + ["test"] * 3
     result = run_of(tmp_path, labelled(structures, splits))
     assert (result.n_train, result.n_val) == (10, 1)
-    found = evaluate_student(result.run, tmp_path / "labels", "test")
-    assert (found["n_structures"], found["n_unknown_elements"]) == (1, 3)
+    actual = evaluate_student(result.run, tmp_path / "labels", "test")
+    assert (actual["n_structures"], actual["n_unknown_elements"]) == (1, 3)
     pair = Atoms("ArKr", [[0, 0, 0], [3.8, 0, 0]], calculator=HDistillCalculator(result.run))
     with pytest.raises(InputError, match="not trained on Kr; it knows Ar"):
         pair.get_potential_energy()
@@ -125,9 +125,9 @@ def test_products_of_some_structures_only(tmp_path: Path) -> None:
     result = run_of(tmp_path, samples, replace(QUICK, steps=30, batch_size=1, products_per_step=2))
     assert np.isfinite(losses(result.run)).all()
     with (result.run / "log.csv").open() as file:
-        found = [row["hessian"] for row in csv.DictReader(file)]
-    assert "" in found
-    assert any(found)
+        actual = [row["hessian"] for row in csv.DictReader(file)]
+    assert "" in actual
+    assert any(actual)
 
 
 @pytest.mark.parametrize("norm", ["atoms", "product"])
@@ -150,9 +150,9 @@ def test_one_structure_of_one_atom(tmp_path: Path) -> None:
     result = run_of(tmp_path, labelled([grid(1)], ["train"]))
     assert (result.n_train, result.n_val, result.steps) == (1, 0, QUICK.steps)
     assert is_finite(result.run)
-    found = evaluate_student(result.run, tmp_path / "labels", "train")
-    assert found["force_mae_mev_per_angstrom"] == 0
-    assert found["energy_mae_mev_per_atom"] < 100
+    actual = evaluate_student(result.run, tmp_path / "labels", "train")
+    assert actual["force_mae_mev_per_angstrom"] == 0
+    assert actual["energy_mae_mev_per_atom"] < 100
     assert resume(result.run, progress=False, steps=QUICK.steps + 2).steps == QUICK.steps + 2
 
 

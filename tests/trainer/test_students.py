@@ -108,20 +108,20 @@ def vectors(structure: Structure, n: int = 2, seed: int = 5) -> np.ndarray:
     return np.random.default_rng(seed).choice([-1.0, 1.0], (n, structure.n_atoms, 3))
 
 
-def close(found: torch.Tensor | None, wanted: object, tolerance: float = 1e-9) -> None:
+def close(actual: torch.Tensor | None, wanted: object, tolerance: float = 1e-9) -> None:
     expected = torch.as_tensor(wanted, dtype=torch.float64).detach()
-    torch.testing.assert_close(_there(found), expected, rtol=tolerance, atol=tolerance, check_dtype=False)
+    torch.testing.assert_close(_there(actual), expected, rtol=tolerance, atol=tolerance, check_dtype=False)
 
 
-def _there(found: torch.Tensor | None) -> torch.Tensor:
-    assert found is not None
-    return found.detach()
+def _there(actual: torch.Tensor | None) -> torch.Tensor:
+    assert actual is not None
+    return actual.detach()
 
 
-def stresses(*said: Prediction) -> bool:
+def stresses(*messages: Prediction) -> bool:
     """Whether these have a stress; a student with direct forces has none."""
-    assert len({s.stress is None for s in said}) == 1
-    return said[0].stress is not None
+    assert len({s.stress is None for s in messages}) == 1
+    return messages[0].stress is not None
 
 
 # Symmetries
@@ -281,18 +281,18 @@ def test_third_derivatives_are_differences_of_products(case: Case) -> None:
             (third,) = torch.autograd.grad(value, leaf)
             return value.item(), (third * torch.from_numpy(w)).sum().item()
 
-        _, found = curvature(structure.positions, True)
+        _, actual = curvature(structure.positions, True)
         ahead, _ = curvature(structure.positions + 1e-4 * w, False)
         behind, _ = curvature(structure.positions - 1e-4 * w, False)
-        assert found == pytest.approx((ahead - behind) / 2e-4, rel=1e-4, abs=1e-5)
+        assert actual == pytest.approx((ahead - behind) / 2e-4, rel=1e-4, abs=1e-5)
 
 
 def forces_with_graph(case: Case, batch: Batch, positions: torch.Tensor) -> torch.Tensor:
-    said = case.model(batch.numbers, batch.edge_index, edge_vectors(batch, positions))
+    messages = case.model(batch.numbers, batch.edge_index, edge_vectors(batch, positions))
     if is_direct(case.model):
-        forces: torch.Tensor = said[1]
+        forces: torch.Tensor = messages[1]
         return forces
-    (gradient,) = torch.autograd.grad(said.sum(), positions, create_graph=True)
+    (gradient,) = torch.autograd.grad(messages.sum(), positions, create_graph=True)
     return -gradient
 
 
@@ -302,15 +302,15 @@ def test_parameter_gradients_are_differences(case: Case) -> None:
     batch, v = batch_of([structure], case.cutoff), torch.from_numpy(vectors(structure, 1))
 
     def loss(training: bool) -> torch.Tensor:
-        said = predict(case.model, batch, v, training=training)
-        assert said.products is not None
-        return said.energy.sum() + said.products.square().sum()
+        messages = predict(case.model, batch, v, training=training)
+        assert messages.products is not None
+        return messages.energy.sum() + messages.products.square().sum()
 
     loss(True).backward()  # type: ignore[no-untyped-call]
     for name, parameter in case.model.named_parameters():
         assert parameter.grad is not None, f"{name} is not used"
         where = tuple(int(i) for i in np.unravel_index(int(parameter.grad.abs().argmax()), parameter.shape))
-        found, kept = parameter.grad[where].item(), parameter[where].item()
+        actual, kept = parameter.grad[where].item(), parameter[where].item()
         values = []
         for step in (1e-5, -1e-5):
             with torch.no_grad():
@@ -318,7 +318,7 @@ def test_parameter_gradients_are_differences(case: Case) -> None:
             values.append(loss(False).item())
         with torch.no_grad():
             parameter[where] = kept
-        assert found == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4, abs=1e-7), name
+        assert actual == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4, abs=1e-7), name
 
 
 def test_difference_products_are_near_exact_ones(conservative: Case) -> None:
@@ -346,15 +346,19 @@ def test_derivatives_are_continuous_at_the_cutoff(case: Case) -> None:
         x = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
         where = (torch.tensor([2]), torch.tensor([0]))
         positions = batch.positions + torch.zeros(3, 3, dtype=torch.float64).index_put(where, x)
-        said = case.model(batch.numbers, batch.edge_index, edge_vectors(batch, positions))
-        values = ((said[0].sum(), 3), ((said[1] * along).sum(), 2)) if is_direct(case.model) else ((said.sum(), 3),)
-        found = []
+        messages = case.model(batch.numbers, batch.edge_index, edge_vectors(batch, positions))
+        values = (
+            ((messages[0].sum(), 3), ((messages[1] * along).sum(), 2))
+            if is_direct(case.model)
+            else ((messages.sum(), 3),)
+        )
+        actual = []
         for value, order in values:
-            found.append(value.item())
+            actual.append(value.item())
             for _ in range(order):
                 (value,) = torch.autograd.grad(value, x, create_graph=True, allow_unused=True, materialize_grads=True)
-                found.append(value.item())
-        return found
+                actual.append(value.item())
+        return actual
 
     # The pair 1-2 would blur the picture: it has left the sphere before.
     assert np.hypot(case.cutoff - 1e-2, 1.2) > case.cutoff
@@ -401,18 +405,18 @@ CORNERS = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
 def test_nothing_is_nan(case: Case, name: str) -> None:
     structure = hard_cases()[name]
     batch = batch_of([structure], case.cutoff)
-    said = predict(case.model, batch, torch.from_numpy(vectors(structure, 1)), stress=True, training=True)
-    assert said.products is not None
-    assert said.forces is not None
-    total = said.energy.sum() + said.forces.square().sum() + said.products.square().sum()
-    if stresses(said):
-        total = total + _there(said.stress).sum()
+    messages = predict(case.model, batch, torch.from_numpy(vectors(structure, 1)), stress=True, training=True)
+    assert messages.products is not None
+    assert messages.forces is not None
+    total = messages.energy.sum() + messages.forces.square().sum() + messages.products.square().sum()
+    if stresses(messages):
+        total = total + _there(messages.stress).sum()
     total.backward()  # type: ignore[no-untyped-call]
     assert total.isfinite()
     for parameter in case.model.parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all()
     if name in ("single atom", "far atoms", "one atom, periodic", "perfect perovskite"):
-        assert said.forces.abs().max() < 1e-10
+        assert messages.forces.abs().max() < 1e-10
 
 
 def test_a_batch_is_its_structures_one_by_one(case: Case) -> None:
@@ -432,8 +436,8 @@ def test_float32_is_near_float64(case: Case) -> None:
     exact = predict(case.model, batch, v)
     rough = predict(case.model.to(torch.float32), batch, v)
     for name in ("forces", "products"):
-        found, wanted = _there(getattr(rough, name)), _there(getattr(exact, name))
-        assert (found - wanted).norm() < 1e-4 * wanted.norm(), name
+        actual, wanted = _there(getattr(rough, name)), _there(getattr(exact, name))
+        assert (actual - wanted).norm() < 1e-4 * wanted.norm(), name
 
 
 # Fresh weights
@@ -443,8 +447,8 @@ def test_fresh_weights_say_things_of_the_size_of_the_scale(case: Case) -> None:
     """Energies of atoms near 1 in molecules and in solids: the scale of the labels multiplies them."""
     for structure in (molecule(), crystal()):
         batch = batch_of([structure], case.cutoff)
-        said = case.model(batch.numbers, batch.edge_index, edge_vectors(batch, batch.positions))
-        energies, forces = (said[0] if is_direct(case.model) else said), _there(say(case, structure).forces)
+        messages = case.model(batch.numbers, batch.edge_index, edge_vectors(batch, batch.positions))
+        energies, forces = (messages[0] if is_direct(case.model) else messages), _there(say(case, structure).forces)
         assert 0.05 < energies.square().mean().sqrt() < 10, case.name
         assert 0.005 < forces.square().mean().sqrt() < 50, case.name
 
@@ -466,9 +470,9 @@ def test_stored_loaded_and_asked_for_an_unknown_element(case: Case, tmp_path: Pa
     loaded = load_student(run, dtype="float64")
     assert loaded.card.size == case.size
     batch = batch_of([molecule()], loaded.cutoff)
-    for found, wanted in ((predict(loaded.model, batch), say(case, molecule())),):
-        close(found.energy, wanted.energy)
-        close(found.forces, wanted.forces)
+    for actual, wanted in ((predict(loaded.model, batch), say(case, molecule())),):
+        close(actual.energy, wanted.energy)
+        close(actual.forces, wanted.forces)
     with pytest.raises(InputError, match="not trained on Ar; it knows H, C, O"):
         Atoms("CAr", positions=[[0, 0, 0], [1.5, 0, 0]], calculator=HDistillCalculator(run)).get_forces()
 

@@ -69,15 +69,15 @@ def test_a_mix_is_the_weighted_sum_of_both_losses(tmp_path: Path) -> None:
     for sample in samples:
         has = sample.structure.ref_energy is not None
         batch = batch_of([sample.structure], size_of("painn-small").cutoff)
-        said = predict(model, batch)
-        assert said.forces is not None
+        messages = predict(model, batch)
+        assert messages.forces is not None
         n = sample.structure.n_atoms
         levels = [(1 - 0.3 * has, sample.labels.energy, sample.labels.forces, task.statistics.teacher_references)]
         if has:
             levels.append((0.3, sample.structure.ref_energy, sample.structure.ref_forces, task.references))
         for share, e, f, references in levels:
-            energy += share * abs(said.energy.item() - (e - references.of(sample.structure.numbers))) / n  # type: ignore[union-attr]
-            forces += share * np.linalg.norm(said.forces.detach().numpy() - f, axis=1).sum()
+            energy += share * abs(messages.energy.item() - (e - references.of(sample.structure.numbers))) / n  # type: ignore[union-attr]
+            forces += share * np.linalg.norm(messages.forces.detach().numpy() - f, axis=1).sum()
     row = one_step(new_state(model, MIX), samples, task, MIX, eager_gradients("exact"), Ranks())
     assert row["energy"] == pytest.approx(energy / 6, rel=1e-9)
     assert row["forces"] == pytest.approx(forces / sum(s.structure.n_atoms for s in samples), rel=1e-6)
@@ -106,11 +106,11 @@ def test_a_mixed_student_stands_on_the_energies_of_the_sources(tmp_path: Path) -
     card = load_student(result.run).card
     assert card.references.energies == pytest.approx((OFFSET,), abs=0.1)
     assert card.settings["targets"] == "mix"
-    found = evaluate_student(result.run, labels, "test")
-    assert found["targets"] == "reference"
-    assert found["n_without_reference"] > 0
-    assert found["n_structures"] + found["n_without_reference"] == 12
-    assert found["energy_mae_mev_per_atom"] < 200  # of an offset of 5000
+    actual = evaluate_student(result.run, labels, "test")
+    assert actual["targets"] == "reference"
+    assert actual["n_without_reference"] > 0
+    assert actual["n_structures"] + actual["n_without_reference"] == 12
+    assert actual["energy_mae_mev_per_atom"] < 200  # of an offset of 5000
     assert 0 < result.n_val < 6  # those with labels of their own
 
 
@@ -126,8 +126,8 @@ def test_an_element_without_own_labels_keeps_the_teachers_energy() -> None:
     own = EnergyStatistics((1, 8), fractions, np.zeros(3), 3, 1.0)
     truth = np.array([3.0, 7.0])
     own = replace(own, energies=own.fractions @ truth)
-    found = shifted_references(References((1, 6, 8), (1.0, 2.0, 4.0)), own)
-    assert found.energies == pytest.approx((3.0, 2.0, 7.0))
+    actual = shifted_references(References((1, 6, 8), (1.0, 2.0, 4.0)), own)
+    assert actual.energies == pytest.approx((3.0, 2.0, 7.0))
 
 
 def test_reference_stress_where_there_is_one() -> None:
@@ -151,15 +151,15 @@ def test_the_paper_s_row_norm() -> None:
     samples = [argon_samples(1, "rows:2")[0], argon_samples(2, "rows:1")[1]]
     batch = batch_of([s.structure for s in samples], 4.5)
     targets = targets_of(samples, References((18,), (0.0,)))
-    said = targets.products + torch.from_numpy(np.random.default_rng(0).normal(size=targets.products.shape))
-    said[1, samples[0].structure.n_atoms :] = 0  # the student's answer to no direction
-    said.requires_grad_()
-    parts = loss_sums(Prediction(targets.energy, None, None, said), batch, targets, "product")
-    off, n = (said - targets.products).detach().numpy(), samples[0].structure.n_atoms
+    messages = targets.products + torch.from_numpy(np.random.default_rng(0).normal(size=targets.products.shape))
+    messages[1, samples[0].structure.n_atoms :] = 0  # the student's answer to no direction
+    messages.requires_grad_()
+    parts = loss_sums(Prediction(targets.energy, None, None, messages), batch, targets, "product")
+    off, n = (messages - targets.products).detach().numpy(), samples[0].structure.n_atoms
     wanted = np.linalg.norm(off[0, :n]) + np.linalg.norm(off[1, :n]) + np.linalg.norm(off[0, n:])
     assert parts["hessian"].item() == pytest.approx(wanted)
     assert counts_of(samples, "product")["hessian"] == 3
-    (gradient,) = torch.autograd.grad(parts["hessian"], said)
+    (gradient,) = torch.autograd.grad(parts["hessian"], messages)
     assert bool(torch.isfinite(gradient).all())
     assert torch.linalg.vector_norm(gradient[0, :n]).item() == pytest.approx(1)
 
@@ -206,10 +206,10 @@ def test_the_hessian_s_weight_is_halved_near_the_teacher_s_error(
     def stopped(state, *rest):  # type: ignore[no-untyped-def]
         if state.step == 11:
             raise MemoryError
-        found = step(state, *rest)
+        actual = step(state, *rest)
         if state.step == 10:
             fit_module.save_state(tmp_path / "run" / LAST, state)
-        return found
+        return actual
 
     monkeypatch.setattr(fit_module, "train_step", stopped)
     with pytest.raises(MemoryError):

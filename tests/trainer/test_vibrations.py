@@ -43,11 +43,11 @@ def spring(numbers: tuple[int, int], k: float) -> tuple[Structure, np.ndarray]:
 
 def test_a_diatomic_has_one_frequency_and_it_is_the_textbooks() -> None:
     structure, hessian = spring((6, 8), 118.7)  # eV/A^2: 1902 N/m, carbon monoxide
-    (found,) = frequencies(structure, hessian)
+    (actual,) = frequencies(structure, hessian)
     reduced = 12.011 * 15.999 / (12.011 + 15.999)
     k, mass = 118.7 * 16.0217663, reduced * 1.66053907e-27  # N/m, kg
-    assert found == pytest.approx(np.sqrt(k / mass) / (2 * np.pi * 2.99792458e10), rel=1e-5)
-    assert found == pytest.approx(2169, abs=10)  # measured: 2170 cm^-1
+    assert actual == pytest.approx(np.sqrt(k / mass) / (2 * np.pi * 2.99792458e10), rel=1e-5)
+    assert actual == pytest.approx(2169, abs=10)  # measured: 2170 cm^-1
 
 
 def test_a_maximum_has_an_imaginary_frequency_shown_as_a_negative_number() -> None:
@@ -63,9 +63,9 @@ def test_a_molecule_at_its_minimum_has_the_frequencies_of_ase() -> None:
     hessian = emt_hessian(atoms)
     flat = hessian.reshape(9, 9)
     theirs = VibrationsData.from_2d(atoms, 0.5 * (flat + flat.T)).get_frequencies()
-    found = frequencies(structure_of(atoms), hessian)
-    assert len(found) == 3
-    np.testing.assert_allclose(found, np.sort(theirs.real)[-3:], rtol=1e-6)
+    actual = frequencies(structure_of(atoms), hessian)
+    assert len(actual) == 3
+    np.testing.assert_allclose(actual, np.sort(theirs.real)[-3:], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "n"), [("CO2", 4), ("H2O", 3), ("CH4", 9)])
@@ -78,22 +78,22 @@ def test_linear_molecules_keep_one_more(name: str, n: int) -> None:
 def test_away_from_a_minimum_rotations_do_not_mix_in() -> None:
     """With the identity as Hessian each atom is a free oscillator: every mode that is left has the frequency of some mass."""
     structure = structure_of(molecule("CH4"))
-    found = frequencies(structure, np.eye(15).reshape(15, 5, 3))
+    actual = frequencies(structure, np.eye(15).reshape(15, 5, 3))
     light, heavy = (
         units._hbar * np.sqrt(units._e * 1e20 / (m * units._amu)) / units._e / units.invcm for m in (1.008, 12.011)
     )
-    assert heavy - 1e-6 < found.min() <= found.max() < light + 1e-6
+    assert heavy - 1e-6 < actual.min() <= actual.max() < light + 1e-6
 
 
 def test_a_crystal_loses_only_its_translations() -> None:
     atoms = bulk("Cu", cubic=True)
     hessian = emt_hessian(atoms)
-    found = frequencies(structure_of(atoms), hessian)
-    assert len(found) == 9
+    actual = frequencies(structure_of(atoms), hessian)
+    assert len(actual) == 9
     flat = hessian.reshape(12, 12)
     theirs = np.sort(VibrationsData.from_2d(atoms, 0.5 * (flat + flat.T)).get_frequencies().real)
-    np.testing.assert_allclose(found, theirs[-9:], rtol=1e-5)
-    assert found.min() > 50
+    np.testing.assert_allclose(actual, theirs[-9:], rtol=1e-5)
+    assert actual.min() > 50
 
 
 def test_a_free_atom_has_none() -> None:

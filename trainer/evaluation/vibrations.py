@@ -50,8 +50,8 @@ def frequencies(structure: Structure, hessian: NDArray[np.floating]) -> Array:
     weighted = 0.5 * (matrix + matrix.T) * np.outer(weights, weights)
     inner = vibrational_space(structure)
     squares = np.linalg.eigvalsh(inner.T @ weighted @ inner)
-    found: Array = np.sign(squares) * np.sqrt(np.abs(squares)) * TO_INVERSE_CM
-    return found
+    wavenumbers: Array = np.sign(squares) * np.sqrt(np.abs(squares)) * TO_INVERSE_CM
+    return wavenumbers
 
 
 def vibrational_space(structure: Structure) -> Array:
@@ -84,10 +84,10 @@ def full_hessian(products: HessianProducts | None) -> Array:
     return hessian
 
 
-def frequency_error(found: Array, truth: Array) -> float:
+def frequency_error(predicted: Array, truth: Array) -> float:
     """Mean absolute difference in cm^-1, both sorted. Raises InputError where they are not of one structure."""
-    if found.shape != truth.shape:
+    if predicted.shape != truth.shape:
         raise InputError(
-            f"{len(found)} frequencies cannot be compared with {len(truth)}; they belong to different structures."
+            f"{len(predicted)} frequencies cannot be compared with {len(truth)}; they belong to different structures."
         )
-    return float(np.abs(np.sort(found) - np.sort(truth)).mean()) if len(found) else 0.0
+    return float(np.abs(np.sort(predicted) - np.sort(truth)).mean()) if len(predicted) else 0.0

@@ -213,9 +213,9 @@ class HDistillCalculator(Calculator):  # type: ignore[misc]
         structure = self._structure(atoms if atoms is not None else self.atoms)
         batch = batch_of([structure], self.student.cutoff, self.device)
         rows = torch.eye(3 * structure.n_atoms, dtype=batch.positions.dtype, device=batch.positions.device)
-        said = predict(self.student.model, batch, rows.view(-1, structure.n_atoms, 3))
-        assert said.products is not None
-        array: NDArray[np.float64] = said.products.detach().cpu().numpy()
+        prediction = predict(self.student.model, batch, rows.view(-1, structure.n_atoms, 3))
+        assert prediction.products is not None
+        array: NDArray[np.float64] = prediction.products.detach().cpu().numpy()
         return array
 
     def _structure(self, atoms: Any) -> Structure:

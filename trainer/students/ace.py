@@ -142,11 +142,11 @@ class Layer(nn.Module):
     ) -> torch.Tensor:
         """A of the formulas, (A,components,C)."""
         centre, neighbor = edge_index
-        said = ((DENSITY * self.as_neighbor(scalar)).index_select(0, neighbor) * weights).unsqueeze(1)
+        message = ((DENSITY * self.as_neighbor(scalar)).index_select(0, neighbor) * weights).unsqueeze(1)
         if self.first:
-            return turning.index_add(0, centre, harmonics * said)
-        said, passed = said.chunk(2, dim=2)
-        return turning.index_add(0, centre, harmonics * said + turning.index_select(0, neighbor) * passed)
+            return turning.index_add(0, centre, harmonics * message)
+        message, passed = message.chunk(2, dim=2)
+        return turning.index_add(0, centre, harmonics * message + turning.index_select(0, neighbor) * passed)
 
 
 def _per_order(orders: int, width: int, to: int) -> nn.Parameter:

@@ -93,15 +93,17 @@ class GemNet(nn.Module):
         of_blocks, of_outputs = filters[: len(self.blocks)], filters[len(self.blocks) :]
         atoms = self.embedding(self.species_of[numbers])
         edges = self.start(atoms, edge_index, basis)
-        said = [self.outputs[0](edges, edge_index, atoms.shape[0], of_outputs[0])]
-        for block, output, mine, its in zip(self.blocks, self.outputs[1:], of_blocks, of_outputs[1:], strict=True):
-            atoms, edges = block(atoms, edges, edge_index, mine, angles)
-            said.append(output(edges, edge_index, atoms.shape[0], its))
-        features = torch.cat([each for each, _ in said], dim=1)
+        from_outputs = [self.outputs[0](edges, edge_index, atoms.shape[0], of_outputs[0])]
+        for block, output, of_block, of_output in zip(
+            self.blocks, self.outputs[1:], of_blocks, of_outputs[1:], strict=True
+        ):
+            atoms, edges = block(atoms, edges, edge_index, of_block, angles)
+            from_outputs.append(output(edges, edge_index, atoms.shape[0], of_output))
+        features = torch.cat([each for each, _ in from_outputs], dim=1)
         energies: torch.Tensor = self.readout(features).squeeze(1) * self.scale
         if not self.direct:
             return energies
-        pulls = torch.stack([pull for _, pull in said]).sum(0) * (OUTPUT_SUM * self.scale) * unit
+        pulls = torch.stack([pull for _, pull in from_outputs]).sum(0) * (OUTPUT_SUM * self.scale) * unit
         centre, neighbor = edge_index
         forces = vectors.new_zeros(atoms.shape[0], 3).index_add(0, centre, pulls).index_add(0, neighbor, -pulls)
         return energies, forces
@@ -175,8 +177,8 @@ class Interaction(nn.Module):
         angles: AnglesOfEdges,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         of_triplets, of_atoms = filters[:, : self.narrow], filters[:, self.narrow :]
-        heard = self.triplets(edges, edge_index, atoms.shape[0], of_triplets, angles)
-        edges = self.after(_half(edges, self.before(_half(self.skip(edges), heard))))
+        message = self.triplets(edges, edge_index, atoms.shape[0], of_triplets, angles)
+        edges = self.after(_half(edges, self.before(_half(self.skip(edges), message))))
         atoms = _half(atoms, self.collect(edges, edge_index, atoms.shape[0], of_atoms))
         return atoms, _half(edges, self.joined(self.join(atoms, edge_index, edges)))
 
@@ -219,8 +221,8 @@ class Collect(nn.Module):
     def forward(
         self, edges: torch.Tensor, edge_index: torch.Tensor, n_atoms: int, filters: torch.Tensor
     ) -> torch.Tensor:
-        heard = edges.new_zeros(n_atoms, edges.shape[1]).index_add(0, edge_index[0], edges * filters)
-        collected: torch.Tensor = self.network(heard * self.factor)
+        message = edges.new_zeros(n_atoms, edges.shape[1]).index_add(0, edge_index[0], edges * filters)
+        collected: torch.Tensor = self.network(message * self.factor)
         return collected
 
 

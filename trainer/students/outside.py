@@ -39,15 +39,15 @@ def offered() -> dict[str, EntryPoint]:
     """Students of packages by name. Raises InputError where two packages offer different ones under one name."""
     from importlib import metadata  # takes longer than the rest of this file
 
-    found: dict[str, EntryPoint] = {}
+    entries: dict[str, EntryPoint] = {}
     for entry in metadata.entry_points(group=GROUP):
-        other = found.setdefault(entry.name, entry)
+        other = entries.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise InputError(
                 f"Two packages offer a student '{entry.name}', {_package(other)} ({other.value}) and {_package(entry)} "
                 f"({entry.value}); uninstall one of them."
             )
-    return {name: entry for name, entry in found.items() if name not in SIZES}
+    return {name: entry for name, entry in entries.items() if name not in SIZES}
 
 
 def size_of_offered(entry: EntryPoint) -> StudentSize:

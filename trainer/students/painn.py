@@ -95,8 +95,8 @@ class Message(nn.Module):
         weights: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         centre, neighbor = edge_index
-        said = self.network(scalar).index_select(0, neighbor) * weights
-        parts = said.split(self.channels, dim=1)
+        messages = self.network(scalar).index_select(0, neighbor) * weights
+        parts = messages.split(self.channels, dim=1)
         carried = parts[1].unsqueeze(1) * unit.unsqueeze(2)
         if not self.first:
             carried = carried + parts[2].unsqueeze(1) * vector.index_select(0, neighbor)
@@ -137,8 +137,8 @@ class Gated(nn.Module):
 
     def forward(self, scalar: torch.Tensor, vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         read, carried = self.mix(vector).split(self.widths, dim=2)
-        said, gate = self.network(torch.cat((scalar, soft_norm(read)), dim=1)).chunk(2, dim=1)
-        return nn.functional.silu(said), gate.unsqueeze(1) * carried
+        update, gate = self.network(torch.cat((scalar, soft_norm(read)), dim=1)).chunk(2, dim=1)
+        return nn.functional.silu(update), gate.unsqueeze(1) * carried
 
 
 def soft_norm(vector: torch.Tensor) -> torch.Tensor:

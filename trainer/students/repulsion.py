@@ -48,8 +48,8 @@ class WithRepulsion(nn.Module):
     def begin_below(self, nearest: torch.Tensor) -> None:
         """Let the repulsion of a pair begin where the training set ends: below the shortest distance (Z,Z) A that it has of two
         elements. What is nearer is new to the student, and may be a well that atoms fall into. Pairs without one stay as they are."""
-        mine = nearest[self.elements][:, self.elements].to(self.reach)
-        self.reach.copy_(torch.where(mine < self.cutoff, mine.clamp(min=LEAST), self.reach))
+        reach_of_pairs = nearest[self.elements][:, self.elements].to(self.reach)
+        self.reach.copy_(torch.where(reach_of_pairs < self.cutoff, reach_of_pairs.clamp(min=LEAST), self.reach))
 
     @property
     def embedding(self) -> nn.Module:

@@ -58,7 +58,7 @@ def head(wrapper: str, inner: str, tasks: list[str], **kwargs: Any) -> dict[str,
 
 def task(dataset: str, quantity: str, scale: float) -> dict[str, Any]:
     """One task as tasks_config stores it. Energy, forces and stress of a dataset share their scale, or they would disagree."""
-    found: dict[str, Any] = {
+    actual: dict[str, Any] = {
         "_target_": f"{UNIT}.Task",
         "name": f"{dataset}_{quantity}",
         "level": "atom" if quantity == "forces" else "system",
@@ -72,14 +72,14 @@ def task(dataset: str, quantity: str, scale: float) -> dict[str, Any]:
         "datasets": [dataset],
     }
     if quantity == "energy":
-        found["element_references"] = {
+        actual["element_references"] = {
             "_target_": f"{NORMALIZATION}.element_references.ElementReferences",
             "element_references": {
                 "_target_": "torch.DoubleTensor",
                 "_args_": [[ELEMENTS.get(number, 0.0) for number in range(100)]],
             },
         }
-    return found
+    return actual
 
 
 def save(path: Path, model_config: dict[str, Any], tasks_config: list[dict[str, Any]], seed: int) -> None:

