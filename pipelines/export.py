@@ -76,7 +76,7 @@ def _structures(run: Path, labels: Path | str) -> list[Any]:
     from itertools import islice
 
     from hdistill.data.labelsets.stream import n_samples, shuffled
-    from hdistill.data.sharing.push_pull import open_labels
+    from hdistill.data.sharing.remote import open_labels
     from hdistill.trainer.force_field.checkpoint import load_student
 
     references = load_student(run).card.references

@@ -53,7 +53,9 @@ def _arrow() -> tuple[Any, Any]:
         import pyarrow as pa
         from pyarrow import parquet
     except ModuleNotFoundError as error:
-        raise InputError("Parquet needs the package pyarrow: type `pip install 'hdistill[export]'`.") from error
+        raise InputError(
+            "Parquet needs the package pyarrow: type `pip install -c constraints.txt '.[export]'`."
+        ) from error
     return pa, parquet
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, LabelSetError
-from ..format import codec as codecs
+from ..format.codec import Codec
 from ..format.records import Manifest
 from ..format.shard import Sample, codec_errors, to_arrays
 from ..labelsets.split import assign, parse_fractions
@@ -102,7 +102,7 @@ def _blocks(file: Path, settings: ImportSettings, spec: HessianSpec, splits: Map
         raise LabelSetError(f"{file} changed while it was read; import it again.")
 
 
-def _block(block: list[Sample], codec: codecs.Codec) -> Block:
+def _block(block: list[Sample], codec: Codec) -> Block:
     arrays = to_arrays(block, codec)
     errors = codec_errors(block, arrays)
     return Block(arrays, float(errors.sum()), float(errors.max()), len(errors))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..format import codec as codecs
+from ..format.codec import Codec
 from ..format.records import QuarantineRow
 from ..sources import Keys, SourceReport
 from ..sources.make import structure_of
@@ -35,7 +35,7 @@ class ImportSettings:
     units: str | None = None
     length: str | None = None
     negate: bool = False
-    codec: codecs.Codec = "compact"
+    codec: Codec = "compact"
     seed: int = 0
     splits: str = "0.8,0.1,0.1"
     level_of_theory: str = ""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import LabelSetError
 from ..structure import Directions, HessianProducts, Labels, Structure
 from ..support.strict_json import read_info
-from . import codec as codecs
+from .codec import Codec, decode_flat, encode
 from .schema import ARRAYS, SPLITS
 from .shard_file import Arrays, OpenShard, open_shard
 
@@ -28,7 +28,7 @@ class Sample:
     split: str
 
 
-def to_arrays(samples: Sequence[Sample], codec: codecs.Codec) -> Arrays:
+def to_arrays(samples: Sequence[Sample], codec: Codec) -> Arrays:
     """The arrays of schema.ARRAYS for these samples. All samples must have products of one kind, or none."""
     structures = [s.structure for s in samples]
     labels = [s.labels for s in samples]
@@ -66,12 +66,12 @@ def to_arrays(samples: Sequence[Sample], codec: codecs.Codec) -> Arrays:
     return arrays | _hessian_arrays([x.hessian for x in labels], codec)
 
 
-def _hessian_arrays(products: Sequence[HessianProducts | None], codec: codecs.Codec) -> Arrays:
+def _hessian_arrays(products: Sequence[HessianProducts | None], codec: Codec) -> Arrays:
     present = [p for p in products if p is not None]
     arrays: Arrays = {"product_offsets": _offsets([0 if p is None else len(p.directions) for p in products])}
     if not present:
         return arrays
-    coded = [codecs.encode(p.values, codec) for p in present]
+    coded = [encode(p.values, codec) for p in present]
     arrays["hessian_values"] = np.concatenate([stored.ravel() for stored, _ in coded])
     if codec == "compact":
         arrays["hessian_exponent"] = _flat([exponent for _, exponent in coded], "|i1")
@@ -88,7 +88,7 @@ def codec_errors(samples: Sequence[Sample], arrays: Arrays) -> NDArray[np.float6
     lengths = np.concatenate([np.full(len(v), v[0].size) for v in values] or [np.zeros(0, np.int64)])
     if not len(lengths):
         return np.zeros(0)
-    decoded = codecs.decode_flat(arrays["hessian_values"], arrays.get("hessian_exponent"), lengths).astype(np.float64)
+    decoded = decode_flat(arrays["hessian_values"], arrays.get("hessian_exponent"), lengths).astype(np.float64)
     exact = np.concatenate([np.ravel(v) for v in values]).astype(np.float64)
     starts = np.cumsum(lengths) - lengths
     error, norm = (np.sqrt(np.add.reduceat(x**2, starts)) for x in (decoded - exact, exact))
@@ -233,7 +233,7 @@ def _decode_products(source: Mapping[str, Any], start: int, stop: int) -> list[H
     if "hessian_values" not in source or first == last:
         return [None] * (stop - start)
     exponent = source["hessian_exponent"][product[0] : product[-1]] if "hessian_exponent" in source else None
-    values = codecs.decode_flat(source["hessian_values"][first:last], exponent, 3 * np.repeat(atoms, counts))
+    values = decode_flat(source["hessian_values"][first:last], exponent, 3 * np.repeat(atoms, counts))
     rows = source["hessian_coordinate"][product[0] : product[-1]] if "hessian_coordinate" in source else None
     signs = None
     if rows is None:

@@ -63,7 +63,7 @@ def _as_remote_error(error: Exception, address: str, protocol: str, doing: str) 
     if isinstance(error, ImportError):
         package = _NEEDS.get(protocol, "a package")
         return RemoteError(
-            f"{protocol}:// needs {package}, which is not installed ({text}): pip install 'hdistill[remote]'."
+            f"{protocol}:// needs {package}, which is not installed ({text}): pip install -c constraints.txt '.[remote]'."
         )
     if isinstance(error, ValueError) and "Protocol not known" in text:
         return RemoteError(f"No way is known to reach {address}; use a folder, s3://, gs://, http(s):// or hf://.")

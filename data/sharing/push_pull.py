@@ -38,7 +38,7 @@ from ..publication.statement import (
 from ..support.progress import progress as progress_bar
 from ..support.publish import publish, remove_temporaries
 from .failures import Missing, Refused
-from .remote import fetch_shard, open_at, open_labels as open_labels, remarks as remarks
+from .remote import fetch_shard, open_at
 from .store import READ_ONLY, Store, store
 
 LEFT_AFTER_S = 3600.0

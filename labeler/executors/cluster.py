@@ -129,7 +129,7 @@ def _keys(logs: Path) -> Iterator[tuple[Security, list[str]]]:
         security = Security.temporary()
     except ImportError as error:
         raise InputError(
-            "Encrypted clusters need the package cryptography; type `pip install 'hdistill[cluster]'`, or say tls = false in "
+            "Encrypted clusters need the package cryptography; type `pip install -c constraints.txt '.[cluster]'`, or say tls = false in "
             "the cluster file."
         ) from error
     logs.mkdir(parents=True, exist_ok=True)

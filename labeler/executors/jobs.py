@@ -46,7 +46,9 @@ def require_jobqueue() -> None:
     try:
         import dask_jobqueue  # noqa: F401
     except ModuleNotFoundError as error:
-        raise InputError("--cluster needs dask-jobqueue; type `pip install 'hdistill[cluster]'`.") from error
+        raise InputError(
+            "--cluster needs dask-jobqueue; type `pip install -c constraints.txt '.[cluster]'`."
+        ) from error
 
 
 def make(

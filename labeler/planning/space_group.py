@@ -92,7 +92,7 @@ def require_spglib() -> ModuleType:
         import spglib
     except ImportError as error:
         raise InputError(
-            "Rows and full Hessians need spglib, which is not installed here; pip install 'hdistill[label]', "
+            "Rows and full Hessians need spglib, which is not installed here; pip install -c constraints.txt '.[label]', "
             "or label with --hessian probes:4."
         ) from error
     module: ModuleType = spglib

@@ -25,7 +25,7 @@ def open_labels(labels: Labels, *, cache: Place | None = None, cache_size: str |
 
     Raises LabelSetError, RemoteError.
     """
-    from hdistill.data.sharing.push_pull import open_labels as open_place
+    from hdistill.data.sharing.remote import open_labels as open_place
 
     place = labels_place(labels)
     return open_place(place, cache_of(place, cache, cache_size))

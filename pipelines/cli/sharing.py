@@ -65,7 +65,7 @@ def push(folder: Path, destination: str, i_have_permission: bool, name: str | No
       hdistill labels push labels/ hf://datasets/OWNER/NAME
       hdistill labels push labels/ s3://bucket/labels
 
-    Only shards that are missing there move, and the manifest comes last. s3, gs and hf need `pip install "hdistill[remote]"`.
+    Only shards that are missing there move, and the manifest comes last. s3, gs and hf need `pip install -c constraints.txt ".[remote]"`.
     """
     from ..api.label_sets import push as run_push
 

@@ -21,7 +21,7 @@ from hdistill.data.labelsets.label_set import LabelSet, open_label_set
 from hdistill.data.labelsets.stream import BlockCache, epoch_order, in_order, n_samples, shuffled
 from hdistill.data.sharing import cache as caches
 from hdistill.data.sharing.cache import ShardCache, default_folder
-from hdistill.data.sharing.push_pull import open_labels, remarks
+from hdistill.data.sharing.remote import open_labels, remarks
 from tests.data.published import Web, label_set, web_server
 
 
@@ -172,7 +172,7 @@ def test_what_a_killed_download_leaves_is_removed(labels: Path, tmp_path: Path) 
     with web_server(labels) as web:
         code = (
             "from pathlib import Path\nfrom hdistill.data.sharing.cache import ShardCache\n"
-            "from hdistill.data.sharing.push_pull import open_labels\n"
+            "from hdistill.data.sharing.remote import open_labels\n"
             f"open_labels({web.address!r}, ShardCache(Path({str(folder)!r}))).shards[0].split"
         )
         name = f"shards/{open_label_set(labels).shards[0].path.name}"

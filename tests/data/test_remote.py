@@ -522,7 +522,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, module: str
     monkeypatch.setitem(sys.modules, module, None)
     registry = sys.modules["fsspec.registry"]._registry  # classes that were imported before
     monkeypatch.delitem(registry, address.partition("://")[0], raising=False)
-    with pytest.raises(RemoteError, match=rf"{module}.*pip install 'hdistill\[remote\]'"):
+    with pytest.raises(RemoteError, match=rf"{module}.*pip install -c constraints.txt '\.\[remote\]'"):
         store(address)
 
 

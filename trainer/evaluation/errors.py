@@ -18,7 +18,7 @@ from hdistill.data.format.shard import Sample
 from hdistill.data.labelsets.label_set import LabelSet
 from hdistill.data.labelsets.stream import in_order, n_samples
 from hdistill.data.sharing.cache import ShardCache
-from hdistill.data.sharing.push_pull import open_labels
+from hdistill.data.sharing.remote import open_labels
 from hdistill.data.support.progress import progress as progress_bar
 
 from ..choices import TargetKind

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from hdistill.data.errors import HDistillError, InputError
 from hdistill.data.labelsets.label_set import LabelSet
 from hdistill.data.sharing.cache import ShardCache
-from hdistill.data.sharing.push_pull import open_labels
+from hdistill.data.sharing.remote import open_labels
 
 T = TypeVar("T")
 

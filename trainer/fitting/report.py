@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from hdistill.data.labelsets.label_set import LabelSet
-from hdistill.data.sharing.push_pull import remarks as remarks_on_labels
+from hdistill.data.sharing.remote import remarks as remarks_on_labels
 from hdistill.data.support.progress import progress
 
 from .rows import StepRow

@@ -28,7 +28,7 @@ from hdistill.data.errors import InputError
 from hdistill.data.format.shard import Sample
 from hdistill.data.labelsets.label_set import LabelSet
 from hdistill.data.labelsets.stream import n_samples, shuffled
-from hdistill.data.sharing.push_pull import open_labels
+from hdistill.data.sharing.remote import open_labels
 from hdistill.data.structure import Structure
 from hdistill.data.support.progress import Progress, progress as progress_bar
 from hdistill.data.support.publish import sha256_of
