@@ -50,17 +50,17 @@ def main() -> None:
             script = ROOT / "tests/labeler/checkpoints" / f"{family}.py"
             if script.exists():
                 subprocess.run([python, script, folder], check=True, capture_output=True)
-            command = [python, __file__, "--inside", family, folder]
+            command = [str(python), __file__, "--inside", family, folder]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment)
 
 
 def inside(family: str, folder: str) -> None:
     """Runs in the teacher's interpreter and prints a line for each size."""
-    sys.path.insert(0, str(ROOT / "labeler"))
-    import serve
+    sys.path.insert(0, str(ROOT / "labeler/process"))
+    import child
 
-    serve.make_hdistill_importable()
+    child.make_hdistill_importable()
     import torch
 
     from hdistill.data.hessian import products_by_autograd

@@ -306,7 +306,7 @@ def reading(labelled: Sequence[Labelled], rounds: int = 7) -> str:
         way.pack(file, np.concatenate([s.numbers.ravel() for s in stored]))
         step = np.concatenate([s.step for s in stored])
 
-        def read(a: int, b: int, file: h5py.File = file, step: np.ndarray = step) -> object:
+        def read(a: int, b: int, file: Any = file, step: np.ndarray = step) -> object:
             values = file["values"][ends[a] : ends[b]]
             if not len(step):
                 return values

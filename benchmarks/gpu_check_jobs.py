@@ -117,7 +117,8 @@ def compiled(job: Job, labels: Path, folder: Path) -> dict[str, Any]:
     from hdistill.trainer.fitting.compiled import CompiledGradients
     from hdistill.trainer.fitting.step import eager_gradients
 
-    settings, row = settings_of(job), {}
+    settings = settings_of(job)
+    row: dict[str, Any] = {}
     messages: list[str] = []
     gradients = CompiledGradients(settings, eager_gradients(settings.product_method), messages.append)
     samples = training_samples(labels, max(BATCHES))

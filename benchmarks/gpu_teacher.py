@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 import numpy as np
@@ -72,7 +73,10 @@ def main(teacher: str, python: Path | None, batches: str, repeats: int, cpu_thre
     probes = [draw(parse_spec("probes:4"), 0, s.id, s.n_atoms) for s in all_structures]
     print(f"{teacher}, SrTiO3 of 40 atoms; per structure, ms: energies and forces, the same with 4 probes")
     first: dict[str, Labels] = {}
-    for device, dtype in (("cuda", "float32"), ("cuda", "float64"), ("cpu", "float32"), ("cpu", "float64")):
+    runs: list[tuple[str, Literal["float32", "float64"]]] = [
+        (device, dtype) for device in ("cuda", "cpu") for dtype in ("float32", "float64")
+    ]
+    for device, dtype in runs:
         request = registry.request(teacher, dtype=dtype, device=device)
         with TeacherProcess(interpreter(request.family, python), request, threads=cpu_threads) as process:
             for n in (int(text) for text in batches.split(",")):
@@ -85,13 +89,13 @@ def main(teacher: str, python: Path | None, batches: str, repeats: int, cpu_thre
                 memory = f", {process.peak_bytes / 1e9:.1f} GB" if device == "cuda" else f", {cpu_threads} threads"
                 print(f"{device} {dtype} x{n}: {1e3 * plain / n:.1f} {1e3 * with_probes / n:.1f}{memory}", flush=True)
     truth = first["cpu float64"]
-    for name, labels in first.items():
-        if labels.hessian is None or truth.hessian is None:
+    for name, own in first.items():
+        if own.hessian is None or truth.hessian is None:
             continue
         print(
-            f"{name} against cpu float64: energy {abs(labels.energy - truth.energy) / len(truth.forces):.1e} eV/atom, "
-            f"forces {np.abs(labels.forces - truth.forces).max():.1e} eV/A, "
-            f"products {np.abs(labels.hessian.values - truth.hessian.values).max():.1e} eV/A^2"
+            f"{name} against cpu float64: energy {abs(own.energy - truth.energy) / len(truth.forces):.1e} eV/atom, "
+            f"forces {np.abs(own.forces - truth.forces).max():.1e} eV/A, "
+            f"products {np.abs(own.hessian.values - truth.hessian.values).max():.1e} eV/A^2"
         )
 
 

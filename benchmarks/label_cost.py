@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,10 +39,10 @@ def main() -> None:
 
 def inside(model: str) -> None:
     """Runs in the teacher's interpreter: prints {n_atoms: [CPU s of each method per structure]}."""
-    sys.path.insert(0, str(ROOT / "labeler"))
-    import serve
+    sys.path.insert(0, str(ROOT / "labeler/process"))
+    import child
 
-    serve.make_hdistill_importable()
+    child.make_hdistill_importable()
     import torch
     from ase import Atoms
     from mace.calculators import MACECalculator
@@ -74,7 +75,7 @@ def inside(model: str) -> None:
         def loop(structures=structures, full=full) -> None:
             teacher.label(structures[:1], [full])
 
-        methods = ((batch_of_probes, count), (own_hessian, 1), (loop, 1))
+        methods: tuple[tuple[Callable[[], object], int], ...] = ((batch_of_probes, count), (own_hessian, 1), (loop, 1))
         times: list[list[float]] = [[], [], []]
         for turn in range(ROUNDS + 1):
             for (method, divisor), taken in zip(methods, times, strict=True):

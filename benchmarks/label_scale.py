@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -361,7 +362,7 @@ def largest() -> int:
 def quiet(_: str) -> None: ...
 
 
-INSIDE = {
+INSIDE: dict[str, Callable[..., object]] = {
     "iread": inside_iread,
     "plan": inside_plan,
     "loop": inside_loop,

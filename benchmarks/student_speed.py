@@ -9,6 +9,7 @@ does not change their cost.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
@@ -42,7 +43,7 @@ def main() -> None:
         print(f"{'ms per call':20}{header}   against 7net-0: {', '.join((TEACHERS[1], *STUDENTS))}")
         for name, atoms in structures.items():
             s = Structure(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
-            calls = [partial(process.label, [s], [None]) for process in processes.values()]
+            calls: list[Callable[[], object]] = [partial(process.label, [s], [None]) for process in processes.values()]
             calls += [partial(call, s) for call in students.values()]
             times = interleaved_ms(*calls, repeats=3)
             ratios = ", ".join(f"{times[0] / ms:.1f}x" for ms in times[1:])

@@ -42,7 +42,10 @@ BASE = FitSettings(
 )
 SEEDS = (0, 1, 2)
 MIDDLE = {"spice": 200, "perovskites": 100}  # training structures, where everything but their number is varied
-BASELINES = {"n2n": {"node_weight": 1.0}, "a2a": {"embedding_weight": 1.0}}  # of 0.01, 0.1 and 1, by validation
+BASELINES: dict[str, dict[str, Any]] = {
+    "n2n": {"node_weight": 1.0},
+    "a2a": {"embedding_weight": 1.0},
+}  # of 0.01, 0.1 and 1, by validation
 STUDENTS = ("moment", "painn", "gemnet-t", "gemnet-dt")
 PARTS = ("curve", "kinds", "baselines", "students", "speed", "dynamics")
 REPULSION = ", repulsion"

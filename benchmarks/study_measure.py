@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -73,7 +74,7 @@ def speeds(teacher: str, runs: dict[str, Path], sample: Sample) -> list[dict[str
     """Milliseconds of energy and forces of one structure by the teacher and by each run's student, all in turn, one thread each."""
     structure = sample.structure
     with teacher_of(teacher) as process:
-        calls = [partial(process.label, [structure], [None])]
+        calls: list[Callable[[], object]] = [partial(process.label, [structure], [None])]
         calls += [partial(student_call(run), structure) for run in runs.values()]
         times = interleaved_ms(*calls, repeats=CALLS)
     names = (teacher, *runs)

@@ -1,4 +1,4 @@
-"""Poison among 200 structures: every culprit is named with the right reason, every innocent is labelled, no worker is lost."""
+"""Poison among many structures: every culprit is named with the right reason, every innocent is labelled, no worker is lost."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from hdistill.labeler.run import RunSettings, label
 from tests.labeler import poison
 from tests.labeler.conftest import clusters, with_element, write_extxyz
 
-CULPRITS = {  # element: how many, reason, words
-    poison.SEGFAULT: (10, "teacher crashed", "SIGSEGV"),
-    poison.HANG: (2, "teacher hung", "no answer within"),
-    poison.MEMORY: (2, "out of memory", "does not fit into memory"),
-    poison.NAN: (2, "bad labels", "not finite"),
-    poison.EXIT: (2, "teacher raised", "SystemExit"),
+CULPRITS = {  # element: reason, words
+    poison.SEGFAULT: ("teacher crashed", "SIGSEGV"),
+    poison.HANG: ("teacher hung", "no answer within"),
+    poison.MEMORY: ("out of memory", "does not fit into memory"),
+    poison.NAN: ("bad labels", "not finite"),
+    poison.EXIT: ("teacher raised", "SystemExit"),
 }
 
 
-def test_eighteen_poisonous_structures_among_two_hundred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("n", "crashes", "others"), [(70, 2, 1), pytest.param(200, 10, 2, marks=pytest.mark.long)], ids=["few", "many"]
+)
+def test_poison_among_innocents(
+    n: int, crashes: int, others: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    structures = clusters(200)
-    elements = [number for number, (count, *_) in CULPRITS.items() for _ in range(count)]
+    structures = clusters(n)
+    elements = [number for number in CULPRITS for _ in range(crashes if number == poison.SEGFAULT else others)]
     wanted = {}
     for i, number in enumerate(elements):
         place = 11 * i + 5
@@ -47,10 +52,10 @@ def test_eighteen_poisonous_structures_among_two_hundred(tmp_path: Path, monkeyp
     rows = [row for p in sorted((result.path / "quarantine").glob("*.json")) for row in json.loads(p.read_bytes())]
     assert Counter(row["group"] for row in rows) == Counter(list(wanted))
     for row in rows:
-        _, reason, words = CULPRITS[wanted[row["group"]]]
+        reason, words = CULPRITS[wanted[row["group"]]]
         assert row["reason"] == reason, row
         assert words in row["text"], row
-    assert result.manifest.counts.n_structures == 182
+    assert result.manifest.counts.n_structures == n - len(elements)
 
 
 def pids(client: Client) -> set[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from hdistill.labeler.planning import symmetry
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.process.parent import TeacherProcess
 from hdistill.labeler.run import RunSettings, label as run_label, label_share
-from hdistill.labeler.teachers import environments, registry
+from hdistill.labeler.teachers import registry
 from hdistill.labeler.teachers.lennard_jones import load
 
 TEACHER = load(registry.request("lennard-jones", dtype="float64"))
@@ -228,13 +228,16 @@ def test_a_teacher_that_breaks_the_symmetry_is_asked_for_all_rows(broken: str) -
     assert (values_of(actual) == values_of(ask([s], [wanted], 0)[0])).all()
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("7net-0", 1e-8), ("chgnet", 1e-9)])
-def test_a_real_teacher_in_float64(name: str, tolerance: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [
+        pytest.param("7net-0", 1e-8, marks=pytest.mark.xdist_group("sevennet")),
+        pytest.param("chgnet", 1e-9, marks=pytest.mark.xdist_group("chgnet")),
+    ],
+)
+def test_a_real_teacher_in_float64(name: str, tolerance: float, warm: Callable[[str], Path]) -> None:
     """SevenNet-0 tells a structure from its mirror image: with mirrors among the operations this would be 4e-4 off."""
-    family = registry.entry(name).family
-    python = environments.find(family)
-    if python is None:
-        pytest.skip(f"{family} is not installed; `hdistill teachers install {family}` or `make teachers`")
+    python = warm(registry.entry(name).family)
     s = structure_of(perovskite() * (1, 1, 2))
     wanted = Directions("rows", coordinate=np.array([0, 1, 15, 16, 3, 4, 18, 19], np.int32))  # x and y of Sr and Ti
     with TeacherProcess(python, registry.request(name, dtype="float64")) as teacher:

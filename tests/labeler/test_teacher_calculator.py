@@ -6,7 +6,7 @@ import gc
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ from ase.optimize import BFGS
 from hdistill.data.errors import InputError, TeacherCrashed, TeacherError
 from hdistill.labeler.process.parent import TeacherProcess
 from hdistill.labeler.teacher_calculator import TeacherCalculator
-from hdistill.labeler.teachers import environments
 from tests.labeler.misbehaving import ACTS
 
 HERE = Path(__file__).parent
@@ -88,11 +87,10 @@ def test_stress_of_a_molecule_is_not_defined(lennard_jones: TeacherCalculator) -
         atoms.get_stress()
 
 
-def test_its_numbers_are_those_of_the_packages_own_calculator() -> None:
+@pytest.mark.xdist_group("sevennet")
+def test_its_numbers_are_those_of_the_packages_own_calculator(warm: Callable[[str], Path]) -> None:
     """Every adapter's are compared in test_teacher_contract.py; this is the way through a calculator."""
-    python = environments.find("sevennet")
-    if python is None:
-        pytest.skip("sevennet is not installed; `hdistill teachers install sevennet` or `make teachers`")
+    python = warm("sevennet")
     atoms = bulk("MgO", "rocksalt", a=4.2)
     atoms.rattle(0.05, seed=1)
     row = {"numbers": atoms.numbers.tolist(), "positions": atoms.positions.tolist(), "cell": atoms.cell.tolist()}
@@ -105,7 +103,7 @@ def test_its_numbers_are_those_of_the_packages_own_calculator() -> None:
         check=True,
     )
     ((own,),) = json.loads(done.stdout.strip().splitlines()[-1])
-    with TeacherCalculator("7net-0") as calculator:
+    with TeacherCalculator("7net-0", python=python) as calculator:
         atoms.calc = calculator
         assert atoms.get_potential_energy() == pytest.approx(own["energy"], abs=2e-5)
         np.testing.assert_allclose(atoms.get_forces(), own["forces"], atol=1e-4)

@@ -27,7 +27,7 @@ from ase.data import chemical_symbols
 from hdistill.data.errors import TeacherError
 from hdistill.data.structure import Directions, Labels, Structure
 from hdistill.labeler.process.parent import TeacherProcess
-from hdistill.labeler.teachers import environments, registry
+from hdistill.labeler.teachers import registry
 from hdistill.labeler.teachers.contract import TeacherRequest
 
 HERE = Path(__file__).parent
@@ -276,11 +276,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
 
 
 @pytest.fixture(scope="module")
-def bench(request: pytest.FixtureRequest, checkpoints: Callable[[str, Path], Path | None]) -> Iterator[Bench]:
+def bench(
+    request: pytest.FixtureRequest,
+    checkpoints: Callable[[str, Path], Path | None],
+    warm: Callable[[str], Path],
+) -> Iterator[Bench]:
     case: Case = request.param
-    python = environments.find(case.family)
-    if python is None:
-        pytest.skip(f"{case.family} is not installed; `hdistill teachers install {case.family}` or `make teachers`")
+    python = warm(case.family)
     actual = Bench(case, python, checkpoints(case.family, python))
     yield actual
     actual.close()

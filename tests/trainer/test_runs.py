@@ -161,7 +161,7 @@ def test_the_rate_falls_from_where_it_is() -> None:
 
 
 def test_a_fit_that_was_stopped_has_a_domain(argon: Path, tmp_path: Path) -> None:
-    stopped(argon, tmp_path / "run", QUICK, 15)
+    stopped(argon, tmp_path / "run", replace(QUICK, steps=60), 15)
     assert (tmp_path / "run" / STUDENT).exists()
     assert load_domain(tmp_path / "run") is not None
     before = (tmp_path / "run" / DOMAIN).read_bytes()
