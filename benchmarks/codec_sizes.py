@@ -319,10 +319,10 @@ def reading(labelled: Sequence[Labelled], rounds: int = 7) -> str:
     times: dict[str, list[float]] = {name: [] for name in ways}
     starts = np.random.default_rng(0).permutation(np.arange(0, len(labelled) - BLOCK, BLOCK))
     for _ in range(rounds):
-        for name, read in ways.items():
+        for name, way_to_read in ways.items():
             began = time.process_time()
             for start in starts.tolist():
-                read(start, start + BLOCK)
+                way_to_read(start, start + BLOCK)
             times[name].append((time.process_time() - began) / (len(starts) * BLOCK))
     for file in files:
         file.close()
