@@ -43,8 +43,15 @@ def text(group: Any, name: str) -> str | None:
 
 
 def unit_text(attributes: Mapping[str, Any]) -> str | None:
-    """What the attribute `units` or `unit` of an array says, whatever its case; None where there is none, or it is empty."""
+    """What the attribute `units` or `unit` of an array says, whatever its case; None where there is none, or it is empty.
+
+    What is no text is shown as it is, so that it is refused as a unit and not passed over.
+    """
+    import h5py
+
     for key in attributes:
         if key.lower() in ("units", "unit"):
-            return text_of(attributes[key]) or None
+            value = attributes[key]
+            stated = text_of(value)
+            return (str(value) if stated is None and not isinstance(value, h5py.Empty) else stated) or None
     return None
