@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from hdistill.data.convert.merge import Rows, merge, united_quarantine
 from hdistill.data.errors import InputError, LabelSetError
@@ -15,6 +17,7 @@ from hdistill.data.format.records import QuarantineRow
 from hdistill.data.format.shard import Sample, read_samples
 from hdistill.data.labelsets import writer
 from hdistill.data.labelsets.label_set import open_label_set, read_manifest, verify
+from hdistill.pipelines.cli.main import main
 from tests.data.made import make_label_set, samples_of
 from tests.data.manifests import SUBSET, TEACHER
 
@@ -173,6 +176,21 @@ def test_what_cannot_be_merged_is_said(tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(LabelSetError, match="sha256"):
         merge([a, a], tmp_path / "out", say=silent)
+
+
+@pytest.mark.parametrize("key", ["not hexadecimal", "zz" * 16, "ab", 7])
+def test_an_odd_id_in_a_strangers_quarantine_is_one_sentence(tmp_path: Path, key: Any) -> None:
+    a, b = (make_label_set(tmp_path / name, samples_of("probes:1")) for name in "ab")
+    manifest = json.loads((b / "manifest.json").read_text())
+    manifest["quarantine"] = [{"id": key, "reason": "bad labels", "text": "", "attempts": 1}]
+    manifest["counts"]["n_quarantined"] = 1
+    (b / "manifest.json").write_text(json.dumps(manifest))
+    for command in (["merge", str(a), str(b), "-o", str(tmp_path / "out")], ["verify", str(b)], ["info", str(b)]):
+        done = CliRunner().invoke(main, ["labels", *command])
+        assert done.exit_code == 1, command
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert "quarantine" in done.stderr
+    assert not (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_a_quarantined_id_that_ends_in_nul_is_known_when_it_is_labelled() -> None:

@@ -25,12 +25,13 @@ RECIPE = 'student = "painn-small"\nsteps = 24\nwarmup = 5\nvalidate_every = 10\n
 SAME = FitSettings(student="painn-small", steps=24, warmup=5, validate_every=10, batch_size=5, dtype="float64")
 
 
-def torchrun(count: int, *words: object) -> subprocess.Popen[str]:
+def torchrun(count: int, *words: object, script: Path | None = None) -> subprocess.Popen[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     rendezvous = ["--nproc-per-node", str(count), "--master-addr", "127.0.0.1", "--master-port", str(port)]
-    command = [sys.executable, "-m", "torch.distributed.run", *rendezvous, "-m", "hdistill.pipelines", *map(str, words)]
+    what = ["-m", "hdistill.pipelines"] if script is None else [str(script)]
+    command = [sys.executable, "-m", "torch.distributed.run", *rendezvous, *what, *map(str, words)]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
@@ -91,6 +92,35 @@ def test_sigterm_saves_and_another_number_of_ranks_goes_on(argon: Path, recipe: 
     assert len(rows(run)) == len(rows(whole.run))
     for one, several in zip(rows(whole.run), rows(run), strict=True):
         assert float(several["loss"]) == pytest.approx(float(one["loss"]), rel=1e-4)
+
+
+OWN_FOLDERS = """
+import os, sys
+from dataclasses import replace
+from pathlib import Path
+from hdistill.trainer.fitting.fit import fit
+from hdistill.trainer.fitting.settings import FitSettings
+
+labels, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+settings = FitSettings(student="painn-small", steps=steps, warmup=5, validate_every=10, batch_size=5, dtype="float64")
+fit(labels, out / os.environ["RANK"], settings, progress=False)
+"""
+
+
+@pytest.mark.long
+def test_ranks_go_on_together_where_only_the_first_sees_the_run(argon: Path, alone: Path, tmp_path: Path) -> None:
+    """Each machine has a disk of its own: what the first rank has saved is what all of them go on from."""
+    (tmp_path / "own.py").write_text(OWN_FOLDERS)
+    for steps in (12, 24):
+        child = torchrun(2, argon, tmp_path, steps, script=tmp_path / "own.py")
+        messages, _ = child.communicate(timeout=300)
+        assert child.returncode == 0, messages
+    one = fit(argon, tmp_path / "one", replace(SAME, steps=12), progress=False).run
+    fit(argon, one, SAME, progress=False)
+    assert [row["step"] for row in rows(tmp_path / "0")] == [row["step"] for row in rows(one)]
+    assert torch.allclose(weights(tmp_path / "0"), weights(one), rtol=1e-6, atol=1e-9)
+    assert not torch.allclose(weights(one), weights(alone), rtol=1e-6, atol=1e-9)  # the first twelve steps were others
+    assert not (tmp_path / "1" / LAST).exists()
 
 
 def test_more_ranks_than_structures_in_a_step_are_refused(argon: Path, recipe: Path, tmp_path: Path) -> None:
