@@ -210,7 +210,7 @@ def slow(argon: Path, monkeypatch: pytest.MonkeyPatch) -> LabelSettings:
     )
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGSTOP])
 def test_a_scheduler_that_dies_or_freezes_stops_the_run(
     how: signal.Signals, argon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

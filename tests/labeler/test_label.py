@@ -183,6 +183,7 @@ def test_a_running_dask_cluster_gives_the_same_bytes(done: LabelResult, argon: P
     assert files_of(tmp_path / "labels") == files_of(done.path)
 
 
+@pytest.mark.long  # test_poison_grid.py and test_poison.py have the short ones
 def test_poison_is_named_and_its_neighbours_are_labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A segfault, a hang, out of memory, NaN, sys.exit and an exception among 40 structures, through the real process."""
     structures = clusters(40)

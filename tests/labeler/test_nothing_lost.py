@@ -193,7 +193,7 @@ def dask_cluster(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
                 child.kill() if child.is_running() else None
 
 
-@pytest.mark.parametrize("moment", [0, 2])
+@pytest.mark.parametrize("moment", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_the_scheduler_is_killed(source: Path, undisturbed: dict[str, bytes], tmp_path: Path, moment: int) -> None:
     import json
 

@@ -61,10 +61,10 @@ def slab() -> Atoms:
 
 
 def crystals() -> list[Structure]:
-    """A crystal in a skewed cell, one whose atoms lie outside of their cell, a slab."""
+    """A crystal whose atoms lie outside of their cell, one in a skewed cell, a slab."""
     away = rocksalt()
     away.positions += [31.0, -17.0, 5.0]
-    return [rattled(perovskite(), 1), rattled(away, 2), rattled(slab(), 3)]
+    return [rattled(away, 2), rattled(perovskite(), 1), rattled(slab(), 3)]
 
 
 def small_crystals() -> list[Structure]:
