@@ -28,7 +28,7 @@ THIRD_PARTY = {
 }
 # Rooms of a package in the order in which they may be imported: each imports only those before it. "" is the package's own files.
 ROOMS = {
-    "data": ("", "support", "format", "publication", "labelsets", "sources", "convert", "sharing"),
+    "data": ("", "support", "format", "publication", "labelsets", "sources", "sampling", "convert", "sharing"),
     "labeler": ("teachers", "process", "planning", "work", "executors", ""),
     "trainer": ("", "students", "inputs", "force_field", "evaluation", "fitting"),
     "pipelines": ("report", "", "api", "cli"),
