@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
         subsets as subsets,
         teachers as teachers,
     )
+    from hdistill.pipelines.api.sampling import sample as sample
     from hdistill.pipelines.api.simulation import demo as demo, md as md
     from hdistill.trainer.force_field.calculator import HDistillCalculator as HDistillCalculator
 
@@ -69,6 +70,7 @@ _MODULES = {
     ),
     "hdistill.pipelines.api.labelling": ("estimate", "label", "label_share"),
     "hdistill.pipelines.api.listings": ("install_teacher", "students", "subsets", "teachers"),
+    "hdistill.pipelines.api.sampling": ("sample",),
     "hdistill.pipelines.api.simulation": ("demo", "md"),
     "hdistill.trainer.force_field.calculator": ("HDistillCalculator",),
 }

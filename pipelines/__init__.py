@@ -1,5 +1,6 @@
 """The commands over all of it.
 
+drivers.py       what gives forces to sampling: a student, a teacher, a calculator
 demo.py          the whole thing on a real teacher
 export.py        a student in the form that an engine loads
 md.py            molecular dynamics into a folder

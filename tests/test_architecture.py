@@ -203,12 +203,13 @@ def test_every_data_file_is_installed_and_nothing_else_is() -> None:
     assert setuptools["package-data"] == {
         "*": ["py.typed"],
         "hdistill.pipelines": ["recipes/*.toml"],
+        "hdistill.data.sampling": ["recipes/*.toml"],
         engines: ["*.cpp"],
     }
     sources = {ROOT / "trainer" / "force_field" / "engines" / "lammps_plugin.cpp"}
     for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*")):
         if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "py.typed" and path not in sources:
-            assert path.parent == ROOT / "pipelines" / "recipes", f"{path} is not installed"
+            assert path.parent in (ROOT / "pipelines" / "recipes", ROOT / "data" / "sampling" / "recipes"), path
             assert path.suffix == ".toml", path
 
 

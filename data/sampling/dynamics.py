@@ -48,7 +48,7 @@ class Md:
     driver's own measure; timestep: fs, none: 0.5 with hydrogen and 2 without; warmup: ps before the first that is kept."""
 
     n: Annotated[int, AtLeast(1)] = 10
-    ps: Annotated[float, Above(0)] = 2.0
+    ps: Annotated[float, Above(0)] = 1.0
     replicas: Annotated[int, AtLeast(1)] = 2
     friction: Annotated[float, Above(0)] = 10.0
     unfamiliar: Annotated[float, Above(0)] | None = None

@@ -17,14 +17,14 @@ from .rattle import Rattle, rattle
 from .relax import Relax, relax
 from .strain import Strain, strain
 from .supercell import Supercell, supercell
-from .torsions import Torsions, torsions
+from .torsions import Torsions, rotatable_bonds, torsions
 from .world import World
 
 
 @dataclass(frozen=True)
 class Move:
-    """needs_driver: it asks for forces; starts_anew: later moves of a recipe begin from what it made last; thermal: it makes its
-    amounts at each temperature."""
+    """applies: whether something comes of a structure; needs_driver: it asks for forces; starts_anew: later moves of a recipe
+    begin from what it made last; thermal: it makes its amounts at each temperature."""
 
     name: str
     amounts: type
@@ -33,23 +33,36 @@ class Move:
     needs_driver: bool = False
     starts_anew: bool = False
     thermal: bool = False
+    applies: Callable[[Structure], bool] = lambda start: True
 
 
 MOVES = {
     move.name: move
     for move in (
         Move("rattle", Rattle, rattle, "Gaussian displacements of all atoms"),
-        Move("strain", Strain, strain, "cells pressed, pulled and sheared"),
+        Move("strain", Strain, strain, "cells pressed, pulled and sheared", applies=lambda s: bool(s.pbc.any())),
         Move("supercell", Supercell, supercell, "the cell repeated; later moves begin from it", starts_anew=True),
         Move("modes", Modes, modes, "thermal displacements along normal modes", needs_driver=True, thermal=True),
-        Move("torsions", Torsions, torsions, "turns about the single bonds of molecules"),
+        Move(
+            "torsions",
+            Torsions,
+            torsions,
+            "turns about the single bonds of molecules",
+            applies=lambda s: bool(rotatable_bonds(s)),
+        ),
         Move("dimers", Dimers, dimers, "pairs of elements along their distance"),
         Move("md", Md, md, "molecular dynamics, NVT or NPT", needs_driver=True, thermal=True),
         Move(
             "relax", Relax, relax, "the path to a minimum; later moves begin there", needs_driver=True, starts_anew=True
         ),
-        Move("vacancy", Vacancy, vacancy, "an atom taken out"),
-        Move("swap", Swap, swap, "two atoms of different elements exchanged"),
+        Move("vacancy", Vacancy, vacancy, "an atom taken out", applies=lambda s: s.n_atoms > 2),
+        Move(
+            "swap",
+            Swap,
+            swap,
+            "two atoms of different elements exchanged",
+            applies=lambda s: len(set(s.numbers.tolist())) > 1,
+        ),
     )
 }
 

@@ -117,8 +117,11 @@ def _scaled(
     if n < 1:
         raise InputError(f"--n was {n}; it must be 1 or more.")
     used = [step for step in recipe.steps if driver is not None or not step.move.needs_driver]
-    whole = len(starts) * sum(
-        getattr(step.amounts, "n", 1) * (len(temperatures) if step.move.thermal else 1) for step in used
+    whole = sum(
+        getattr(step.amounts, "n", 1) * (len(temperatures) if step.move.thermal else 1)
+        for start in starts
+        for step in used
+        if step.move.applies(start)
     )
     factor = 1.2 * n / max(whole, 1)
     steps = [

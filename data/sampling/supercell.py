@@ -25,14 +25,13 @@ class Supercell:
 
 
 def supercell(start: Structure, amounts: Supercell, world: World) -> Iterator[Structure]:
-    """The one with the longest shortest height up to `edge`, of those the one with the fewest atoms; `start` itself where it is that.
+    """The one with the longest shortest height up to `edge`, of those the one with the fewest atoms; none where `start` is that.
 
     Unpaired electrons of the copies are parallel; charges add up. Repeats that keep zone-boundary modes (an even number of cells)
     follow from the length that is asked.
     """
     repeats = best_repeats(start, amounts)
     if repeats == (1, 1, 1):
-        yield start
         return
     shifts = np.array([[a, b, c] for a, b, c in product(*map(range, repeats))]) @ start.cell
     positions = (start.positions[None] + shifts[:, None]).reshape(-1, 3)

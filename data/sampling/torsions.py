@@ -9,8 +9,6 @@ from typing import Annotated
 import numpy as np
 from ase.data import covalent_radii
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ..structure import Float, Structure
 from ..support.checked import AtLeast, Between
@@ -100,6 +98,9 @@ def turn(structure: Structure, i: int, j: int, side: NDArray[np.bool_], degrees:
 
 
 def _fragments(bonded: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     i, j = np.nonzero(bonded)
     n, fragment = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=bonded.shape), directed=False)
     return int(n), fragment

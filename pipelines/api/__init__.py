@@ -5,6 +5,7 @@ fitting.py       fit, resume, load_student
 evaluation.py    evaluate, frequencies
 simulation.py    md, demo
 engines.py       export
+sampling.py      sample
 label_sets.py    open_labels, info, verify, merge, subset, audit, import, export, card, push, pull
 listings.py      teachers, students, subsets
 doctor.py        what is installed here, what is missing and the command that brings it

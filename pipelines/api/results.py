@@ -256,3 +256,33 @@ class Rows(list[dict[str, Any]], Printed):
         return self._show(self)
 
     __repr__ = Printed.__repr__
+
+
+@dataclass(frozen=True, repr=False)
+class SampledStructures(Result):
+    """What `sample` made: Atoms whose info says where they come from, and where they were written.
+
+    by_move: how many of each move; dropped: why and how many were left out.
+    """
+
+    out: Path | None
+    recipe: str
+    n_starts: int
+    n: int
+    by_move: dict[str, int]
+    dropped: dict[str, int]
+    remarks: tuple[str, ...]
+    structures: list[Any] = field(default_factory=list, compare=False)
+
+    def as_json(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in ("recipe", "n_starts", "n", "by_move", "dropped", "remarks")}
+        return {"out": None if self.out is None else str(self.out), **values}
+
+    def text(self) -> str:
+        moves = ", ".join(f"{n} {move}" for move, n in self.by_move.items())
+        where = "" if self.out is None else f"{self.out}: "
+        starts = f"{self.n_starts} start structure{'s' if self.n_starts != 1 else ''}"
+        lines = [f"{where}{self.n} structures of {starts} by the recipe {self.recipe}: {moves}."]
+        if self.dropped:
+            lines.append("Left out: " + "; ".join(f"{n} {reason}" for reason, n in self.dropped.items()) + ".")
+        return "\n".join(lines)

@@ -5,6 +5,7 @@ label.py         hdistill label
 fit.py           hdistill fit
 judge.py         hdistill evaluate
 md.py            hdistill md
+sample.py        sample
 export.py        hdistill export
 labels.py        hdistill labels ...
 sharing.py       hdistill labels card, push, pull

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import clusters, export, fit, judge, label, labels, listings, md
+from . import clusters, export, fit, judge, label, labels, listings, md, sample
 from .command import Commands
 
 
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(label.label, fit.fit, judge.evaluate, md.md, export.export, labels.labels),
+    *(sample.sample, label.label, fit.fit, judge.evaluate, md.md, export.export, labels.labels),
     *(listings.teachers, listings.students, listings.subsets, clusters.clusters, listings.doctor, listings.demo),
 )
 for _command in COMMANDS:
