@@ -87,6 +87,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return _fits(value, arguments[0]) and all(bound.holds(value) for bound in arguments[1:])
     if origin is Literal:
         return isinstance(value, str) and value in arguments
+    if origin is tuple:  # of any length, tuple[float, ...]
+        return isinstance(value, tuple) and all(_fits(each, arguments[0]) for each in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
@@ -104,4 +106,6 @@ def _wanted(hint: Any) -> str:
         return f"{bounds}, a whole number" if arguments[0] is int else bounds
     if origin is Literal:
         return " or ".join(map(str, arguments))
+    if origin is tuple:
+        return f"a list, each {_wanted(arguments[0])}"
     return _TYPES[hint]

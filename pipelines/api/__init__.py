@@ -1,5 +1,6 @@
 """What `import hdistill` shows: each command as a function that takes names, paths and ASE Atoms and returns a typed result.
 
+distilling.py    distill
 labelling.py     label, label_share, estimate
 fitting.py       fit, resume, load_student
 evaluation.py    evaluate, frequencies

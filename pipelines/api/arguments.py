@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 from collections.abc import Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from hdistill.data.errors import InputError
+
+from ..frames import extxyz_frame
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -91,21 +92,3 @@ def write_atoms(structures: Sequence[Atoms], folder: Path) -> Path:
     if not path.exists():
         publish(path, data)
     return path
-
-
-def extxyz_frame(atoms: Atoms) -> str:
-    """One Atoms as ASE writes it, but for the positions, which keep all their digits (ASE's have eight decimals)."""
-    from ase.io.extxyz import write_xyz
-
-    file = io.StringIO()
-    try:
-        write_xyz(file, [atoms])
-    except Exception as error:  # whatever is in info, arrays and results is the user's
-        raise InputError(
-            f"{atoms.symbols} cannot be written as extended XYZ ({error}); remove what is unusual from its info, arrays or calculator."
-        ) from error
-    count, comment, *lines = file.getvalue().splitlines()
-    rows = [line.split(maxsplit=4) for line in lines]  # the element, three coordinates, the rest
-    for row, position in zip(rows, atoms.positions.tolist(), strict=True):
-        row[1:4] = map(repr, position)
-    return "\n".join([count, comment, *map(" ".join, rows)]) + "\n"

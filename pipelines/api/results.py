@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..report import tables
+from ..report.rounds import distill_summary
 
 
 class Printed:
@@ -192,6 +193,41 @@ class Simulated(Result):
 
     def __fspath__(self) -> str:
         return str(self.out)
+
+
+@dataclass(frozen=True, repr=False)
+class Distilled(Result):
+    """What `distill` made, in the folder `path`: the student in `run`, the label set in `labels`, the recipe that repeats it.
+
+    why: accuracy, budget or rounds, what ended the rounds; verdicts: questions with what was found, what was wanted and whether that is
+    met, passed: whether all are; rounds: a row each, of which on_policy (meV/A) are the force errors on structures of the student's own
+    dynamics before it was trained on them; exam: the same of the student that came out;
+    held_out: its errors on the test split of the labels; command: runs it.
+    """
+
+    path: Path
+    run: str
+    labels: str
+    why: str
+    why_in_words: str
+    passed: bool
+    verdicts: list[dict[str, Any]]
+    rounds: list[dict[str, Any]]
+    exam: dict[str, Any]
+    held_out: dict[str, Any]
+    n_structures: int
+    teacher_seconds: float
+    fit_cpu_seconds: float
+    on_policy: list[float]
+    recipe: str
+    command: str
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        return distill_summary(self.as_json())
+
+    def __fspath__(self) -> str:
+        return self.run
 
 
 @dataclass(frozen=True, repr=False)

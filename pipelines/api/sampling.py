@@ -80,7 +80,7 @@ def sample(
         raise InputError(f"The recipe {chosen.name} made no structure of these{_why(made.dropped)}.")
     atoms = [to_atoms(structure) for structure in structures]
     if path is not None:
-        from .arguments import extxyz_frame
+        from ..frames import extxyz_frame
 
         path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, "".join(map(extxyz_frame, atoms)).encode(), replace=True)

@@ -1,6 +1,7 @@
 """The command line, one file a command group. Each command calls the function of the same name in pipelines/api/.
 
 main.py          hdistill
+distill.py       hdistill distill
 label.py         hdistill label
 fit.py           hdistill fit
 judge.py         hdistill evaluate

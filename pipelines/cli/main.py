@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import clusters, export, fit, judge, label, labels, listings, md, sample
+from . import clusters, distill, export, fit, judge, label, labels, listings, md, sample
 from .command import Commands
 
 
@@ -14,6 +14,11 @@ def main() -> None:
     """Distil a foundation model for atoms into a small, fast force field.
 
     \b
+      hdistill distill si.cif --teacher 7net-0 --temperature 300,900 -o si/
+
+    or step by step:
+
+    \b
       hdistill label --teacher 7net-0 --subset my.xyz -o labels/
       hdistill fit labels/ -o run/
       hdistill evaluate run/ labels/
@@ -21,7 +26,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(sample.sample, label.label, fit.fit, judge.evaluate, md.md, export.export, labels.labels),
+    *(distill.distill, sample.sample, label.label, fit.fit, judge.evaluate, md.md, export.export, labels.labels),
     *(listings.teachers, listings.students, listings.subsets, clusters.clusters, listings.doctor, listings.demo),
 )
 for _command in COMMANDS:
