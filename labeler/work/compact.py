@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from hdistill.data.errors import LabelSetError
@@ -23,6 +24,7 @@ from hdistill.data.format.records import (
     TeacherRecord,
 )
 from hdistill.data.format.shard_file import read_arrays
+from hdistill.data.labelsets.balance import id_sum, plus
 from hdistill.data.labelsets.writer import Block, Facts, write
 from hdistill.data.support.typed import typed
 
@@ -54,7 +56,8 @@ def finish(folder: Path, plan: Plan) -> Manifest:
             files.update([file] if file else [])
             yield block
 
-    manifest = write(folder, blocks(), facts(plan, rows))  # which fills the rows as it goes
+    planned = plus(*(id_sum(ids_of(plan, folder, chunk)) for chunk in range(plan.n_chunks)))
+    manifest = write(folder, blocks(), replace(facts(plan, rows), planned=planned))  # blocks fill the rows as they go
     for done in ("chunks", "spool"):
         shutil.rmtree(folder / done, ignore_errors=True)
     for path in (folder / "quarantine").glob("*.json"):  # of attempts that another one was quicker than

@@ -17,6 +17,7 @@ import pytest
 from hdistill.data.errors import HDistillError, LabelSetError, PlanMismatch
 from hdistill.data.format.shard import select
 from hdistill.data.format.shard_file import image, read_arrays
+from hdistill.data.labelsets.balance import id_sum
 from hdistill.data.labelsets.label_set import open_label_set, verify
 from hdistill.labeler import run as running
 from hdistill.labeler.planning.plan import LabelSettings, Plan, chunk_path, load, missing, structures_of
@@ -74,6 +75,8 @@ def test_the_books_of_a_finished_set(chunks: Path, whole: Path) -> None:
     quarantined = [row.id for row in labels.manifest.quarantine]
     assert len(quarantined) == 4
     assert sorted(planned) == sorted(labelled + quarantined)
+    assert labels.manifest.balance is not None
+    assert labels.manifest.balance.planned == id_sum(planned)
 
 
 def shorten(plan: Plan, folder: Path) -> None:
