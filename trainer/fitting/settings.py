@@ -28,7 +28,7 @@ class FitSettings:
     """The loss is a sum of terms with weights, in units and with averages as loss.py states them; a term of weight 0 is not
     computed. Raises InputError for a value that cannot be meant."""
 
-    student: str = "painn"
+    student: str = "ace"
     repulsion: bool = False  # a fixed short-range repulsion under the student (ZBL), so that atoms cannot collapse
     steps: Count = 4000
     batch_size: Count = 8  # structures
