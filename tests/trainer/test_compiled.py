@@ -190,7 +190,7 @@ def test_it_is_found_again(pairs: tuple[nn.Module, CompiledGradients, list[str]]
 
 def test_it_is_made_anew_where_it_is_wrong(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code from the cache is tried like fresh code. Here the key hides from it that the student has changed its sign."""
-    monkeypatch.setattr(compiled, "_key", lambda *args: "the same for all")
+    monkeypatch.setattr(compiled, "key_of", lambda *args: "the same for all")
     energies = replace(SETTINGS, force_weight=0, hessian_weight=0)
     batch = given(argon_samples(5), energies)
     model = Pairs().double()
@@ -249,7 +249,7 @@ def test_code_that_others_may_write_is_not_run(caches: Path, tmp_path: Path, mon
     (tmp_path / "compiled").chmod(0o777)
     assert "Other users can write to" in refused(Pairs().double())
     (tmp_path / "compiled").rmdir()
-    assert compiled._folder().stat().st_mode & 0o777 == 0o700
+    assert compiled.folder_of_steps().stat().st_mode & 0o777 == 0o700
 
 
 def test_ctrl_c_is_answered_during_a_build(
@@ -276,7 +276,7 @@ def test_ctrl_c_is_answered_during_a_build(
 
 def test_where_kernels_are_kept_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    with compiled._kernels_in(tmp_path):
+    with compiled.kernels_in(tmp_path):
         assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
 

@@ -7,7 +7,10 @@ data.py              the training split as a stream of steps
 step.py              one gradient step, in pieces that fit
 loss.py              its terms by name
 feature_loss.py      terms of the baselines
+gradients.py         how they are computed
 compiled.py          gradients as machine code
+tracing.py           a step as one graph for all sizes
+step_cache.py        compiled steps on disk
 validation.py        errors while fitting
 rows.py              what steps and validations say, and the log's columns
 state.py             what a resumed fit needs

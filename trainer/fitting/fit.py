@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from hdistill.data.errors import HDistillError, InputError
 from hdistill.data.labelsets.label_set import LabelSet
@@ -23,22 +22,22 @@ from ..students.build import build
 from ..students.registry import size_of
 from ..students.repulsion import WithRepulsion
 from .data import TrainingData
-from .feature_loss import feature_gradients, feature_maps
+from .feature_loss import feature_maps
+from .gradients import gradients_for
 from .interrupt import Interrupt, deferred_interrupt
-from .loggers import check_loggers, open_loggers
+from .loggers import check_loggers, open_logs
 from .process_settings import TrainingClock, freed_memory_kept, tf32_allowed
 from .ranks import Ranks, all_ranks, labels_of_all
 from .report import Reporter, remarks_on, say
-from .rows import StepRow, ValidationRow, columns
-from .run_folder import begun, claim, locked, open_log
+from .rows import ValidationRow
+from .run_folder import begun, claim, locked
 from .settings import FitSettings
 from .state import TrainState, end_early, finished, new_state, restore_state, save_state
 from .statistics import Statistics, keep_statistics, statistics_for
-from .step import Gradients, eager_gradients, train_step
+from .step import train_step
 from .validation import NOTHING_TO_VALIDATE, Validation, validation_of
 from .warm import FirstStudent, first_student
 
-LOG_EVERY = 10  # steps
 SAVE_EVERY_S = 60.0
 
 
@@ -189,8 +188,19 @@ def _train(run: Run, interrupt: Interrupt, loggers: Sequence[str]) -> None:
     if finished(state, settings):
         return
     clock, data = TrainingClock(), TrainingData(run.labels, run.statistics, settings, ranks)
-    gradients = _gradients(run, clock, interrupt)
-    with _open_logs(run, loggers) as log, run.reporter.bar(state) as show, closing(data.steps(state.step)) as steps:
+
+    @contextmanager
+    def aside() -> Iterator[None]:
+        with clock.paused(), interrupt.at_once():
+            yield
+
+    gradients = gradients_for(settings, state.maps, say if ranks.first else lambda text: None, aside)
+    out = run.out if ranks.first else None
+    with (
+        open_logs(out, settings, state, loggers) as log,
+        run.reporter.bar(state) as show,
+        closing(data.steps(state.step)) as steps,
+    ):
         if ranks.first:
             run.reporter.remarks(remarks_on(run.labels, run.statistics, run.validation, settings))
         saved_at = time.monotonic()
@@ -209,48 +219,11 @@ def _train(run: Run, interrupt: Interrupt, loggers: Sequence[str]) -> None:
                 break
 
 
-def _gradients(run: Run, clock: TrainingClock, interrupt: Interrupt) -> Gradients:
-    """How the gradients of a step are computed."""
-    settings, maps = run.settings, run.state.maps
-    if settings.uses_features:
-        assert isinstance(maps, nn.ModuleDict)
-        return feature_gradients(maps, settings)
-    eager = eager_gradients(settings.product_method, settings.hessian_norm)
-    if not settings.compile:
-        return eager
-    from .compiled import CompiledGradients
-
-    @contextmanager
-    def aside() -> Iterator[None]:
-        with clock.paused(), interrupt.at_once():
-            yield
-
-    return CompiledGradients(settings, eager, say if run.ranks.first else lambda text: None, aside)
-
-
 def _advance(state: TrainState, clock: TrainingClock, interrupt: Interrupt, ranks: Ranks) -> bool:
     """Count the CPU time of a step; returns whether any rank was asked to stop."""
     seconds, asked = ranks.mean(clock.lap(), float(interrupt.asked))
     state.seconds += seconds
     return asked > 0
-
-
-@contextmanager
-def _open_logs(run: Run, loggers: Sequence[str]) -> Iterator[Callable[[StepRow, ValidationRow | None], None]]:
-    """A function that logs every LOG_EVERY-th step and those that were validated."""
-    state, first = run.state, run.ranks.first
-    with (
-        open_log(run.out if first else None, state.step) as log_csv,
-        open_loggers(loggers if first else (), run.out, run.settings, state.step) as log_elsewhere,
-    ):
-
-        def log(row: StepRow, validation: ValidationRow | None) -> None:
-            if first and (validation is not None or state.step % LOG_EVERY == 0):
-                named = columns(state.step, state.seconds, row, validation)
-                log_csv(named)
-                log_elsewhere(named)
-
-        yield log
 
 
 def _validate(run: Run) -> ValidationRow | None:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import importlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from hdistill.data.errors import InputError, nearest
 
-from .run_folder import Log
+from .rows import StepRow, ValidationRow, columns
+from .run_folder import Log, open_log
 from .settings import FitSettings
+from .state import TrainState
 
 LOGGERS = ("tensorboard", "wandb")
+LOG_EVERY = 10  # steps
 
 
 def check_loggers(names: Sequence[str]) -> None:
@@ -89,3 +92,22 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
         if name != "step" and isinstance(value, int | float) and math.isfinite(value):
             numbers[f"validation/{name[4:]}" if name.startswith("val_") else f"train/{name}"] = float(value)
     return numbers
+
+
+@contextmanager
+def open_logs(
+    out: Path | None, settings: FitSettings, state: TrainState, loggers: Sequence[str]
+) -> Iterator[Callable[[StepRow, ValidationRow | None], None]]:
+    """A function that logs every LOG_EVERY-th step and those that were validated; out: the run, None on all ranks but the first."""
+    with (
+        open_log(out, state.step) as log_csv,
+        open_loggers(() if out is None else loggers, out or Path(), settings, state.step) as log_elsewhere,
+    ):
+
+        def log(row: StepRow, validation: ValidationRow | None) -> None:
+            if out is not None and (validation is not None or state.step % LOG_EVERY == 0):
+                named = columns(state.step, state.seconds, row, validation)
+                log_csv(named)
+                log_elsewhere(named)
+
+        yield log
