@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 from .arguments import Place, folder_of
@@ -20,6 +21,8 @@ def md(
     start: Place | Atoms,
     out: Place,
     *,
+    teacher: str | None = None,
+    task: str | None = None,
     steps: int = 10_000,
     timestep: float = 0.5,
     ensemble: Ensemble | None = None,
@@ -41,7 +44,8 @@ def md(
     progress: bool = True,
 ) -> Simulated:
     """Move atoms with a run's student (or a student file, a .pt2, any ASE calculator), into a folder: trajectory, log.csv,
-    summary.json. The same call continues a run that was killed; more steps lengthen it.
+    summary.json. Where run is None the teacher of this name moves them, in a process of its own. The same call continues a run that
+    was killed; more steps lengthen it.
 
     start: Atoms, or a file (its last structure, or FILE@INDEX); velocities are kept, else drawn from the temperature (K).
     timestep and time constants in fs, pressure in GPa, friction in 1/fs (1 / thermostat_time). ensemble: nve, nvt or npt; None is
@@ -54,6 +58,10 @@ def md(
 
     from ..md import MdSettings, run_md, run_replicas
 
+    if (run is None) == (teacher is None):
+        raise InputError("md takes a run, or the name of a teacher and None for the run; give one of them.")
+    if task is not None and teacher is None:
+        raise InputError("A student has one level of theory; task is for a teacher.")
     if friction is not None and thermostat_time is not None:
         raise InputError("friction is 1 / thermostat_time; give one of them.")
     if friction is not None and not friction > 0:
@@ -73,10 +81,16 @@ def md(
         seed=seed,
     )
     settings = MdSettings(conditions, steps, every, trajectory, stop_beyond or None, compiled=compiled)
-    force_field = folder_of(run) if isinstance(run, str | os.PathLike) else run
-    if replicas == 1:
-        return result_of(Simulated, run_md(force_field, start, folder_of(out), settings, device, progress))
-    return result_of(Simulated, run_replicas(force_field, start, folder_of(out), settings, replicas, device, progress))
+    with ExitStack() as stack:
+        force_field: Any = folder_of(run) if isinstance(run, str | os.PathLike) else run
+        if teacher is not None:
+            from hdistill.labeler.teacher_calculator import TeacherCalculator
+
+            force_field = stack.enter_context(TeacherCalculator(teacher, task, device=device))
+        if replicas == 1:
+            return result_of(Simulated, run_md(force_field, start, folder_of(out), settings, device, progress))
+        many = run_replicas(force_field, start, folder_of(out), settings, replicas, device, progress)
+        return result_of(Simulated, many)
 
 
 def demo(out: Place = "demo", *, workers: int = 2, say: Callable[[str], None] = print) -> Figures:

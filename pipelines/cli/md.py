@@ -1,4 +1,4 @@
-"""hdistill md: molecular dynamics with a student."""
+"""hdistill md: molecular dynamics with a student, or with a teacher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from .command import EXIT_PHYSICS, JSON, PATH, Sectioned, print_result
 
 SECTIONS = {
-    "The run": ("out", "steps", "timestep", "replicas", "seed"),
+    "The run": ("out", "teacher", "task", "steps", "timestep", "replicas", "seed"),
     "Ensemble": ("ensemble", "temperature", "to_temperature", "thermostat", "thermostat_time", "friction"),
     "Pressure": ("pressure", "barostat_time", "anisotropic"),
     "What is written": ("every", "trajectory"),
@@ -19,9 +19,10 @@ SECTIONS = {
 
 
 @click.command(cls=Sectioned, sections=SECTIONS)
-@click.argument("run", type=PATH)
-@click.argument("start", metavar="START")
+@click.argument("places", nargs=-1, metavar="[RUN] START")
 @click.option("-o", "--out", required=True, type=PATH, metavar="DIR", help="The same command goes on with it.")
+@click.option("--teacher", metavar="NAME", help="A teacher in place of RUN, in a process of its own: slow.")
+@click.option("--task", help="Of a teacher that has several levels of theory.")
 @click.option("--steps", default=10_000, show_default=True, metavar="N", help="Time steps in all.")
 @click.option("--timestep", default=0.5, show_default=True, metavar="FS", help="Length of a step in fs.")
 @click.option("--ensemble", type=click.Choice(["nve", "nvt", "npt"]), help="nve; nvt where there is a --friction.")
@@ -54,7 +55,15 @@ SECTIONS = {
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @JSON
-def md(run: Path, start: str, out: Path, compiled: bool | None, quiet: bool, as_json: bool, **options: Any) -> None:
+def md(
+    places: tuple[str, ...],
+    teacher: str | None,
+    out: Path,
+    compiled: bool | None,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Move the atoms of a file with a student, and say whether the energy stayed and the atoms held together.
 
     RUN is a run folder, a student file or a .pt2. START is any file ASE reads (its last structure, or FILE@INDEX); velocities in it
@@ -64,13 +73,19 @@ def md(run: Path, start: str, out: Path, compiled: bool | None, quiet: bool, as_
       hdistill md run/ start.xyz -o md/ --steps 20000 --temperature 300
       hdistill md run/ start.xyz -o warm/ --ensemble nvt --temperature 300 --to-temperature 900 --thermostat bussi
       hdistill md run/ crystal.cif -o npt/ --ensemble npt --pressure 1 --trajectory nc
+      hdistill md --teacher 7net-0 crystal.cif -o truth/ --steps 200
 
     Exit code 4: atoms collided, bonds broke, the temperature ran away or the structure left what the student learned from.
     """
     from ..api.simulation import md as run_md
 
+    wanted = 1 if teacher is not None else 2
+    if len(places) != wanted:
+        what = "START alone beside --teacher" if wanted == 1 else "RUN and START, or --teacher NAME and START"
+        raise click.UsageError(f"{len(places)} places were given; wanted are {what}.")
+    run = None if teacher is not None else Path(places[0])
     code: Any = "auto" if compiled is None else compiled
-    done = run_md(run, start, out, compiled=code, progress=not quiet, **options)
+    done = run_md(run, places[-1], out, teacher=teacher, compiled=code, progress=not quiet, **options)
     print_result(done, as_json)
     if not done.stable:
         raise click.exceptions.Exit(EXIT_PHYSICS)

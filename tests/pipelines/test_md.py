@@ -16,8 +16,11 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.io import read, write
+from click.testing import CliRunner
 
 from hdistill.data.errors import InputError
+from hdistill.labeler.teacher_calculator import TeacherCalculator
+from hdistill.pipelines.cli.main import main
 from hdistill.pipelines.md import RESTART, MdSettings, run_md
 from hdistill.pipelines.report.tables import simulation_summary
 from hdistill.trainer.evaluation.dynamics import Limits
@@ -221,3 +224,27 @@ def test_any_ase_calculator_can_drive_it(tmp_path: Path) -> None:
     messages = run_md(EMT(), bulk("Cu", cubic=True), tmp_path / "md", MdSettings(steps=20), progress=False)
     assert messages["stable"]
     assert messages["run"] == "EMT"
+
+
+def test_a_teacher_can_drive_it(tmp_path: Path) -> None:
+    write(tmp_path / "start.xyz", Atoms("Ar3", [(0, 0, 0), (3.7, 0, 0), (0, 3.7, 0)]))
+    words = [
+        "md",
+        "--teacher",
+        "lennard-jones",
+        str(tmp_path / "start.xyz"),
+        "-o",
+        str(tmp_path / "md"),
+        "--steps",
+        "20",
+    ]
+    done = CliRunner().invoke(main, [*words, "--quiet", "--json", "--temperature", "20"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["stable"]
+    frames = read(tmp_path / "md" / "trajectory.xyz", ":")
+    with TeacherCalculator("lennard-jones") as teacher:
+        assert teacher.get_potential_energy(frames[-1]) == pytest.approx(frames[-1].get_potential_energy(), abs=1e-5)
+    for wrong, words_said in ((["md", "start.xyz"], "1 places were given"), ([*words, "more.xyz"], "START alone")):
+        refused = CliRunner().invoke(main, [*wrong, "-o", str(tmp_path / "other")])
+        assert refused.exit_code == 2
+        assert words_said in refused.stderr
