@@ -14,11 +14,12 @@ PYTEST := -n 2 --dist loadgroup --durations 10
 FOR_DEMO := .venv/installed-for-demo
 FOR_TESTS := .venv/installed-for-tests
 
-.PHONY: help demo test test-long slurm lint types install teachers clean
+.PHONY: help demo test test-long slurm browser lint types install teachers clean
 help:
 	@echo "make demo       label, distil and compare on a real teacher, in minutes"
 	@echo "make test       everything that must hold: lint, types, tests with the real teachers"
 	@echo "make test-long  the same with the tests that take long"
+	@echo "make browser    as root on Debian: Chromium, for the tests of the report's page, which skip without one"
 	@echo "make slurm      as root on Debian: a Slurm for the long tests of clusters, which skip without one"
 
 demo: $(FOR_DEMO) $(HDISTILL_TEACHERS)/sevennet/installed
@@ -34,6 +35,11 @@ test-long: install teachers lint types
 slurm:
 	apt-get update
 	apt-get install -y --no-install-recommends slurmctld slurmd munge
+
+# In which the report's page is looked at.
+browser:
+	apt-get update
+	apt-get install -y --no-install-recommends chromium
 
 lint:
 	$(BIN)/ruff check .

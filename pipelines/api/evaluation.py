@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hdistill.data.errors import InputError
@@ -23,12 +24,21 @@ def evaluate(
     labels: Labels,
     *,
     split: str = "test",
+    out: Place | None = None,
+    parts: str | Sequence[str] | None = None,
+    require: str | Sequence[str] = (),
+    twin: Place | None = None,
     device: str = "cpu",
     cache: Place | None = None,
     cache_size: str | int = "10GB",
     progress: bool = False,
 ) -> Evaluation:
     """Errors of a run's student on one split, train, val or test, of a label set, in all and by group.
+
+    out: a folder for the report: report.html, report.md, report.json, figures/. parts: accuracy, smoothness, dynamics, speed, or
+    quick (the first two, where there is an `out` and nothing is said) or all. require: "force_mae<=30", ...: `verdicts` of the result
+    says what holds, and `passed` whether all do; what was not measured does not. twin: another run beside it, a student fitted
+    without Hessians for example. What is in the report folder for the same student, labels and split is not computed again.
 
     Structures with an element that the student was not trained on are left out and counted. Raises InputError.
     """
@@ -38,8 +48,26 @@ def evaluate(
     _require_run(run)
     from hdistill.trainer.evaluation.errors import evaluate_student
 
-    figures = evaluate_student(folder, place, split, device, progress, cache_of(place, cache, cache_size))
-    return result_of(Evaluation, figures)
+    from ..judgement import Subject, judge, measured, parts_of, verdicts
+    from ..report.judgement_report import write_report
+
+    wanted = [require] if isinstance(require, str) else list(require)
+    verdicts(wanted, measured({}, {}))  # said before anything is computed
+    names = parts_of(parts if parts is not None else ("quick" if out is not None else ()))
+    names += [name for name in _needed(wanted) if name not in names]
+    kept = cache_of(place, cache, cache_size)
+    figures = evaluate_student(folder, place, split, device, progress, kept)
+    beside = None if twin is None else evaluate_student(folder_of(twin), place, split, device, progress, kept)
+    if not names and not wanted and beside is None:
+        return result_of(Evaluation, figures)
+    done = judge(Subject(folder, place, split, device), names, None if out is None else folder_of(out), lambda _: None)
+    rows = verdicts(wanted, measured(figures, done, beside))
+    report = {"errors": figures, "twin": beside, "parts": done, "verdicts": rows}
+    if out is not None:
+        figures = {**figures, "report": str(write_report(folder_of(out), report, folder.name))}
+    shown = {"parts": done} if names else {}
+    passed = {"verdicts": rows, "passed": all(row["passed"] for row in rows)} if wanted else {}
+    return result_of(Evaluation, {**figures, **shown, **({"twin": beside} if beside else {}), **passed})
 
 
 def frequencies(structure: Atoms | Structure, hessian: NDArray[np.floating[Any]] | None = None) -> NDArray[np.float64]:
@@ -62,6 +90,18 @@ def frequencies(structure: Atoms | Structure, hessian: NDArray[np.floating[Any]]
         atoms = structure
         structure = Structure(atoms.numbers, atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
     return harmonic(structure, hessian)
+
+
+def _needed(requirements: Sequence[str]) -> list[str]:
+    """The parts that give what is required."""
+    of = {
+        "accuracy": ("force_rmse", "energy_rmse", "force_cosine", "domain_correlation"),
+        "smoothness": ("holes", "cutoff_step"),
+        "dynamics": ("nve_drift", "stable_ps"),
+        "speed": ("ms_per_call",),
+    }
+    named = {text.strip().split("<")[0].split(">")[0].strip() for text in requirements}
+    return [part for part, figures in of.items() if named & set(figures)]
 
 
 def _require_run(run: Place) -> None:

@@ -168,7 +168,12 @@ class Evaluation(Result):
     more: dict[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
-        return tables.evaluation_table(self.as_json())
+        lines = [tables.evaluation_table(self.as_json())]
+        if verdicts := self.more.get("verdicts"):
+            lines.append(tables.verdict_table(verdicts))
+        if "report" in self.more:
+            lines.append(f"Report: {self.more['report']}")
+        return "\n\n".join(lines)
 
 
 @dataclass(frozen=True, repr=False)

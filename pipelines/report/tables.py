@@ -278,6 +278,20 @@ def evaluation_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def verdict_table(rows: list[dict[str, Any]]) -> str:
+    """What was required, what was measured, and whether it holds."""
+    cells = [
+        (
+            row["figure"],
+            "not measured" if row["measured"] is None else f"{row['measured']:.4g}",
+            row["required"],
+            "passed" if row["passed"] else "FAILED",
+        )
+        for row in rows
+    ]
+    return table(("requirement", "measured", "required", ""), cells)
+
+
 def _errors(row: dict[str, Any], has_stress: bool) -> tuple[str, ...]:
     columns = [("force_mae_mev_per_angstrom", ".1f"), ("energy_mae_mev_per_atom", ".2f")]
     columns += [("stress_mae_mev_per_angstrom3", ".2f")] if has_stress else []

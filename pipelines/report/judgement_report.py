@@ -1,0 +1,28 @@
+"""The report's folder: report.html, report.md, report.json and figures/, each written whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hdistill.data.support.publish import publish
+
+from .judgement_figures import figures_of
+from .page import as_html, as_markdown, sections_of
+
+VERSION = 1  # of report.json
+
+
+def write_report(out: Path, report: Mapping[str, Any], name: str) -> Path:
+    """Returns report.html. report: errors, twin, parts, verdicts, as in report.json."""
+    title = f"How good is {name}?"
+    pictures, sections = figures_of(report["parts"]), sections_of(report)
+    for picture, data in pictures.items():
+        publish(out / "figures" / f"{picture}.png", data, replace=True)
+    content = {"format": "hdistill report", "version": VERSION, **report}
+    publish(out / "report.json", (json.dumps(content, indent=1) + "\n").encode(), replace=True)
+    publish(out / "report.md", as_markdown(title, sections).encode(), replace=True)
+    publish(out / "report.html", as_html(title, sections, pictures).encode(), replace=True)
+    return out / "report.html"

@@ -1,0 +1,212 @@
+"""The report of `hdistill evaluate`: figures by an independent way, bars, what is kept, and the page in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.data import covalent_radii
+from click.testing import CliRunner
+
+import hdistill
+from hdistill.data.errors import InputError
+from hdistill.data.labelsets.label_set import open_label_set
+from hdistill.pipelines import judgement
+from hdistill.pipelines.cli.main import main
+from hdistill.pipelines.judgement import measured, parts_of, verdicts
+from hdistill.trainer.evaluation.smoothness import WALL, smoothness
+from tests.labeler.conftest import clusters
+
+QUIET: dict[str, Any] = {"say": lambda _: None, "workers": 1}
+SHORT: dict[str, Any] = {"steps": 60, "warmup": 5, "validate_every": 30, "progress": False}
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report") / "labels"
+    return hdistill.label(clusters(60), out, teacher="lennard-jones", splits="0.6,0.2,0.2", **QUIET).path
+
+
+@pytest.fixture(scope="module")
+def run(labels: Path) -> Path:
+    return hdistill.fit(labels, labels.parent / "run", student="painn-small", **SHORT).run
+
+
+@pytest.fixture(scope="module")
+def report(run: Path, labels: Path) -> Path:
+    out = run.parent / "report"
+    hdistill.evaluate(run, labels, out=out, parts="all", require=["force_mae<=1e6", "hessian_error<=1e6"])
+    return out
+
+
+def test_the_figures_are_those_of_one_structure_after_the_other(run: Path, labels: Path, report: Path) -> None:
+    part = json.loads((report / "report.json").read_text())["parts"]["accuracy"]
+    calculator = hdistill.HDistillCalculator(run)
+    off, energy, per_structure, distances = [], [], {}, []
+    for sample in hdistill.samples(open_label_set(labels), "test"):
+        s = sample.structure
+        atoms = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc, calculator=calculator)
+        off.append(atoms.get_forces() - sample.labels.forces)
+        energy.append((atoms.get_potential_energy() - sample.labels.energy) / s.n_atoms)
+        per_structure[s.id] = 1e3 * np.abs(off[-1]).mean()
+        distances.append(calculator.domain_distance)
+    all_off = np.concatenate(off)
+    assert part["n_structures"] == len(off)
+    assert part["force_rmse"] == pytest.approx(1e3 * np.sqrt((all_off**2).mean()), rel=1e-4)
+    assert part["energy_rmse"] == pytest.approx(1e3 * np.sqrt(np.square(energy).mean()), rel=1e-3, abs=1e-3)
+    assert part["by_element"]["Ar"]["force_mae"] == pytest.approx(1e3 * np.abs(all_off).mean(), rel=1e-4)
+    worst = max(per_structure, key=lambda key: per_structure[key])
+    assert part["worst"][0]["structure"] == worst
+    assert part["worst"][0]["force_mae_mev_per_angstrom"] == pytest.approx(per_structure[worst], rel=1e-4)
+    size, far = np.linalg.norm(all_off, axis=1), np.concatenate(distances)
+    ranks = [np.argsort(np.argsort(values)) for values in (size, far)]
+    assert part["domain"]["rank_correlation"] == pytest.approx(np.corrcoef(ranks[0], ranks[1])[0, 1], abs=1e-3)
+
+
+def test_the_keys_of_before_are_there_and_the_report_beside_them(run: Path, labels: Path) -> None:
+    plain = hdistill.evaluate(run, labels).as_json()
+    assert {"force_mae_mev_per_angstrom", "by_group", "n_unknown_elements"} <= set(plain)
+    assert not {"parts", "verdicts", "report"} & set(plain)
+
+
+def test_what_is_there_is_not_computed_again(
+    run: Path, labels: Path, report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = shutil.copytree(report, tmp_path / "report")
+    asked: list[str] = []
+
+    def recorded(name: str) -> Any:
+        return lambda subject: asked.append(name) or {"n_holes": 0}  # type: ignore[func-returns-value]
+
+    before = json.loads((report / "report.json").read_text())["parts"]
+    monkeypatch.setattr(judgement, "PARTS", {name: recorded(name) for name in judgement.PARTS})
+    hdistill.evaluate(run, labels, out=report, parts="all")
+    assert asked == []
+    assert json.loads((report / "report.json").read_text())["parts"] == before
+    hdistill.evaluate(run, labels, split="val", parts="smoothness")  # another split, and nowhere to keep it
+    assert asked == ["smoothness"]
+
+
+def test_bars_decide_the_exit_code_and_what_was_not_measured_fails(run: Path, labels: Path) -> None:
+    def exit_code(*bars: str) -> tuple[int, str]:
+        words = [word for bar in bars for word in ("--require", bar)]
+        done = CliRunner().invoke(main, ["evaluate", str(run), str(labels), *words])
+        return done.exit_code, done.stdout
+
+    assert exit_code("force_mae<=1e6", "rank_correlation > -2")[0] == 0
+    code, text = exit_code("force_mae<=1e6", "force_mae<1e-6")
+    assert code == 1
+    assert re.search(r"force_mae +\S+ +< 1e-06 +FAILED", text)
+    code, text = exit_code("stress_mae<=100")  # clusters have no stress
+    assert code == 1
+    assert re.search(r"stress_mae +not measured +<= 100 +FAILED", text)
+    assert exit_code("from_scratch_ratio<=2")[0] == 1
+    done = hdistill.evaluate(run, labels, twin=run, require="from_scratch_ratio<=1")
+    assert done.more["verdicts"][0]["measured"] == 1
+    assert done.more["passed"]
+
+
+@pytest.mark.parametrize(
+    ("bar", "words"),
+    [
+        ("force_mae=30", "such as force_mae<=30"),
+        ("force_mea<=30", "Did you mean 'force_mae'"),
+        ("force_mae<=x", "a number"),
+    ],
+)
+def test_a_bar_that_cannot_be_meant_is_one_sentence_before_anything_is_computed(bar: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        verdicts([bar], measured({}, {}))
+
+
+def test_parts_have_names() -> None:
+    assert parts_of("quick") == ["accuracy", "smoothness"]
+    assert parts_of(["speed,dynamics", "speed"]) == ["speed", "dynamics"]
+    with pytest.raises(InputError, match="Did you mean 'smoothness'"):
+        parts_of("smothness")
+
+
+def test_a_hole_is_found_and_a_wall_is_none(labels: Path) -> None:
+    """Two untrained students of the same weights, one of which stands on a short-range repulsion."""
+    settings: dict[str, Any] = SHORT | {"steps": 1, "warmup": 0}
+    walls = {}
+    for repulsion in (False, True):
+        out = labels.parent / f"untrained-{repulsion}"
+        walls[repulsion] = smoothness(hdistill.fit(labels, out, student="moment", repulsion=repulsion, **settings).run)
+    assert walls[True]["n_holes"] == 0
+    dimer = walls[False]["dimers"]["Ar-Ar"]
+    reach = WALL * 2 * covalent_radii[18]
+    slopes = np.diff(dimer["energies"]) / np.diff(dimer["distances"])
+    inside = np.array(dimer["distances"][1:]) < reach
+    assert (dimer["hole"] is not None) == bool((slopes[inside] > 0).any())
+    for wall in walls.values():
+        assert wall["n_pairs"] == 1
+        assert wall["cutoff_step"] < 1e-6
+        assert wall["extensivity"] < 1e-5
+
+
+def test_direct_forces_conserve_nothing_and_the_part_says_so(labels: Path) -> None:
+    direct = hdistill.fit(labels, labels.parent / "direct", student="painn-small-direct", **SHORT)
+    done = hdistill.evaluate(direct, labels, require="nve_drift<1")
+    assert "the gradient of no energy" in done.more["parts"]["dynamics"]["does_not_apply"]
+    assert not done.more["passed"]
+
+
+def test_dynamics_and_speed_are_measured(report: Path) -> None:
+    parts = json.loads((report / "report.json").read_text())["parts"]
+    assert [each["temperature"] for each in parts["dynamics"]["runs"]] == [300.0, 600.0]
+    assert parts["speed"]["ms_per_call"] > 0
+    assert parts["speed"]["ns_per_day_at_1_fs"] == pytest.approx(86.4 / parts["speed"]["ms_per_call"])
+
+
+def test_the_page_is_whole_in_itself(report: Path) -> None:
+    page = (report / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "http" not in page
+    markdown = (report / "report.md").read_text()
+    for picture in re.findall(r"\((figures/\w+\.png)\)", markdown):
+        assert (report / picture).read_bytes().startswith(b"\x89PNG")
+    for title in ("Verdict", "Errors on held-out structures", "Accuracy", "Smoothness", "Dynamics", "Speed"):
+        assert f"<h2>{title}</h2>" in page
+        assert f"## {title}" in markdown
+
+
+MEASURE = """<script>addEventListener("load", () => {{
+document.title = [document.documentElement.scrollWidth, innerWidth, document.images.length,
+[...document.images].every(i => i.complete && i.naturalWidth > 0), getComputedStyle(document.body).color,
+matchMedia("(prefers-color-scheme: dark)").matches].join("|"); }});</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here; `make browser` as root installs it on Debian")
+@pytest.mark.parametrize("width", [500, 1400])  # a window of Chromium is no narrower than 500
+def test_the_page_fits_in_a_real_browser(report: Path, tmp_path: Path, width: int) -> None:
+    page = tmp_path / "page.html"
+    inner = MEASURE.replace("{{", "{").replace("}}", "}")
+    page.write_text((report / "report.html").read_text().replace("</body>", f"{inner}</body>"))
+    assert BROWSER is not None
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--window-size={width},900",
+        "--enable-logging=stderr",
+    ]
+    done = subprocess.run(
+        [*command, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    title = re.search(r"<title>([^<]*)</title>", done.stdout)
+    assert title is not None
+    scroll, inner_width, n_images, whole, _, _ = title[1].split("|")
+    assert int(scroll) <= int(inner_width)
+    assert (int(n_images), whole) == (3, "true")
+    assert "CONSOLE" not in done.stderr
