@@ -73,7 +73,7 @@ def _require_sane(file: Path, survey: Survey, say: Say) -> None:
             "of +d2E/dR2, which has a positive trace near any minimum. Say --negate, if that is what they are."
         )
     if not survey.ids:
-        raise InputError(f"No structure of {file} is good; the first: {survey.quarantine[0].text.rstrip('.?')}.")
+        raise InputError(f"No structure of {file} is good; the first: {_sentence(survey.quarantine[0].text)}")
     if survey.quarantine:
         first = survey.quarantine[0].text
         say(f"{len(survey.quarantine)} of {survey.n_read} structures are in quarantine; the first: {first}.")
@@ -83,6 +83,10 @@ def _require_sane(file: Path, survey: Survey, say: Say) -> None:
             f"The stiffest coordinates have {typical:.3g} eV/A^2, where molecules have 10 to 100; "
             "are the units right? (1 hartree/bohr^2 is 97 eV/A^2)"
         )
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def _blocks(file: Path, settings: ImportSettings, spec: HessianSpec, splits: Mapping[str, str]) -> Iterator[Block]:

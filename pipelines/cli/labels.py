@@ -127,7 +127,7 @@ def export(folder: Path, to: str, out: Path, split: str | None, as_json: bool) -
 @click.option("--group-key", metavar="KEY", help="Key of the molecule's name in extended XYZ, the unit of splits.")
 @JSON
 def import_(file: Path, out: Path, as_json: bool, **stated: Any) -> None:
-    """Make a label set of published energies, forces and full Hessians: extended XYZ, HDF5 or npz.
+    """Make a label set of published energies, forces and full Hessians: extended XYZ, HDF5, npz, .fchk or vasprun.xml.
 
     \b
       hdistill labels import dft.xyz -o labels/ --units eV/A \\

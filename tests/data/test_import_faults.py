@@ -5,6 +5,7 @@ The truth is the molecule of springs of test_importing.py. Files of ../shared ar
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from ase.data import atomic_masses
+from ase.io import read as read_ase
 from click.testing import CliRunner
 
 from hdistill.data.convert.importing import ImportSettings, import_file
@@ -215,7 +217,9 @@ def test_the_checkpoints_as_they_came(tmp_path: Path) -> None:
         ("orca.txt", "$orca_hessian_file\n\n$hessian\n3\n", "error:"),
         ("FORCE_CONSTANTS", "2 2\n1 1\n1.0 0.0 0.0\n", "FORCE_CONSTANTS"),
         ("water.log", "Entering Gaussian System\n", "water.log"),
-        ("vasprun.xml", "<modeling></modeling>\n", "vasprun.xml"),
+        ("vasprun.xml", "<modeling></modeling>\n", "is no vasprun.xml"),
+        ("cut.vasprun.xml", "<modeling><calculation>\n", "cut short"),
+        ("OUTCAR", " vasp.6.4.2\n", "vasprun.xml is read"),
         ("weights.pt", "\x80\x04.", "run code"),
     ],
 )
@@ -247,3 +251,74 @@ def test_pyscfs_order_as_it_came_is_the_other_file(tmp_path: Path) -> None:
     for plain, pyscf in (both[:2], both[2:]):
         assert plain.keys() == pyscf.keys()
         assert all(np.allclose(plain[key], pyscf[key], atol=1e-4) for key in plain)
+
+
+def vasprun(path: Path, x: np.ndarray, unit: str, factor: float) -> Path:
+    """Two springs of C and H in a box, as VASP writes them: mass-weighted, negative."""
+    energy, forces, truth = springs(x)
+    roots = np.repeat(np.sqrt([12.011, 1.008]), 3)
+    stored = -truth / np.outer(roots, roots) / factor
+
+    def varray(name: str, rows: Any) -> str:
+        lines = "".join(f"<v> {' '.join(f'{value:.10f}' for value in row)} </v>" for row in np.atleast_2d(rows))
+        return f'<varray name="{name}">{lines}</varray>'
+
+    crystal = f"<crystal>{varray('basis', 10 * np.eye(3))}</crystal>"
+    geometry = f"{crystal}{varray('positions', x / 10)}"
+    kinds = "".join(
+        f"<rc><c>1</c><c>{s} </c><c>{m}</c><c>1</c><c>PAW</c></rc>" for s, m in (("C", 12.011), ("H", 1.008))
+    )
+    stated = f'<i name="unit" type="string">{unit}</i>' if unit else ""
+    path.write_text(
+        f"""<?xml version="1.0" encoding="ISO-8859-1"?><modeling>
+<atominfo><array name="atomtypes"><set>{kinds}</set></array></atominfo><structure name="initialpos">{geometry}</structure>
+<calculation><scstep><energy><i name="e_fr_energy">99.0</i></energy></scstep><structure>{geometry}</structure>
+{varray("forces", forces)}<energy><i name="e_fr_energy"> {energy:.10f} </i><i name="e_0_energy">7.0</i></energy>
+</calculation><dynmat>{stated}{varray("hessian", stored)}</dynmat></modeling>"""
+    )
+    return path
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("", 1.0), ("THz^2", 1 / 15.633304**2)])
+def test_a_vasprun(tmp_path: Path, unit: str, factor: float) -> None:
+    x = molecules(1, size=2)[0] + 3.0
+    file = vasprun(tmp_path / "vasprun.xml", x, unit, factor)
+    imported(file, tmp_path / "labels", replace(NO_UNITS, splits="1,0,0", hessian="full"))
+    (sample,) = samples_of(tmp_path / "labels")
+    energy, forces, hessian = springs(x)
+    assert sample.labels.energy == pytest.approx(energy, abs=1e-6)  # the last step's, not that of the electronic steps
+    assert np.allclose(sample.labels.forces, forces, atol=1e-5)
+    assert sample.labels.hessian is not None
+    assert np.allclose(sample.labels.hessian.values.reshape(6, 6), hessian, atol=1e-4)
+    assert sample.structure.pbc.all()
+
+
+def test_a_vasprun_that_is_not_what_it_should_be(tmp_path: Path) -> None:
+    x = molecules(1, size=2)[0] + 3.0
+    with pytest.raises(InputError, match="states its Hessian in 'Ry'"):
+        imported(vasprun(tmp_path / "vasprun.xml", x, "Ry", 1.0), tmp_path / "labels")
+    whole = (tmp_path / "vasprun.xml").read_text()
+    (tmp_path / "vasprun.xml").write_text(whole[: whole.index("<dynmat>")] + "</modeling>")
+    with pytest.raises(InputError, match="has no Hessian; VASP writes it with IBRION"):
+        imported(tmp_path / "vasprun.xml", tmp_path / "labels")
+    rows = re.findall(r"<v>[^<]*</v>", whole[whole.index("<dynmat>") :])
+    (tmp_path / "vasprun.xml").write_text(whole.replace("Ry", "").replace(rows[-1], ""))
+    with pytest.raises(InputError, match="all atoms must be free to move"):
+        imported(tmp_path / "vasprun.xml", tmp_path / "labels")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the files of ../shared/data are not here")
+def test_the_vasprun_as_it_came(tmp_path: Path) -> None:
+    """NaCl by DFPT: energy, forces and geometry as ASE reads them, and the frequencies of rock salt."""
+    file = SHARED / "formats" / "vasp" / "NaCl-dfpt.vasprun.xml"
+    imported(file, tmp_path / "labels", replace(NO_UNITS, splits="1,0,0", hessian="full", codec="exact"))
+    (sample,) = samples_of(tmp_path / "labels")
+    atoms = read_ase(file, format="vasp-xml")
+    assert sample.labels.energy == pytest.approx(atoms.get_potential_energy(force_consistent=True), abs=1e-6)
+    assert np.allclose(sample.labels.forces, atoms.get_forces(), atol=1e-6)
+    assert np.allclose(sample.structure.positions, atoms.positions, atol=1e-6)
+    assert sample.structure.numbers.tolist() == atoms.numbers.tolist()
+    assert sample.labels.hessian is not None
+    waves = frequencies(sample.structure.numbers, sample.labels.hessian.values.reshape(192, 192))
+    assert np.sort(np.abs(waves))[:3].max() < 5  # translations
+    assert 200 < waves.max() < 270  # cm^-1; the longitudinal optical mode of NaCl is at 260

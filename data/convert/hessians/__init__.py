@@ -8,5 +8,6 @@ extxyz.py        extended XYZ
 hdf5.py          HDF5
 npz.py           numpy archives
 fchk.py          formatted checkpoints of Gaussian and Q-Chem
+vasprun.py       vasprun.xml of VASP runs with a Hessian
 unread.py        formats that are recognised and not read, with what to do
 """

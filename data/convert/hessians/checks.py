@@ -10,7 +10,7 @@ from ...structure import Structure
 MIN_DISTANCE = 0.4  # A
 MAX_ASYMMETRY, MAX_DRIFT = 0.01, 0.01  # of the Hessian's largest element, above FLOOR
 FLOOR = 0.05  # eV/A^2: what grids of integration leave
-USUAL_STIFFEST = (3.0, 500.0)  # eV/A^2: the largest diagonal element of molecules is 10 to 100
+USUAL_STIFFEST = (1.0, 500.0)  # eV/A^2: the largest diagonal element of molecules is 10 to 100, of rock salt 2
 
 
 def structure_problem(structure: Structure) -> str | None:

@@ -15,7 +15,7 @@ BY_NAME = (
     (re.compile(r"^FORCE_CONSTANTS|^force_constants\.hdf5$"), "force constants of phonopy, without energy and forces"),
     (re.compile(r"^FORCE_SETS|phonopy.*\.ya?ml(\.xz)?$"), "displacements and forces of phonopy"),
     (re.compile(r"^hessian$"), "a Hessian of xTB or Turbomole, without geometry, energy and forces"),
-    (re.compile(r"vasprun.*\.xml|^OUTCAR"), "an output of VASP"),
+    (re.compile(r"^OUTCAR"), "an output of VASP (its vasprun.xml is read)"),
     (re.compile(r"\.(out|log)$"), "the text output of a program"),
 )
 
@@ -29,7 +29,7 @@ def read(path: Path) -> NoReturn:
             "HDF5 first (docs/label-sets.md has the lines for HORM)."
         )
     raise InputError(
-        f"{path} is {what}; import takes extended XYZ, HDF5, npz or .fchk with positions, energy, forces and Hessian of each "
+        f"{path} is {what}; import takes extended XYZ, HDF5, npz, .fchk or vasprun.xml with positions, energy, forces and Hessian of each "
         "structure (docs/label-sets.md has the layouts)."
     )
 
