@@ -35,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "no-rounds": {"rounds": 0},
     "no-hessian": {"hessian": "none"},
+    "longer": {"steps": 1800},
 }
 
 

@@ -16,7 +16,7 @@ from ..support.strict_json import MAX_BYTES, read_object
 from ..support.typed import shown, typed
 from .migrate import migrated
 from .records import PATTERNS, SHARD_NAME, Manifest
-from .schema import FORMAT
+from .schema import FORMAT, SPLITS
 
 MANIFEST = "manifest.json"
 SHARDS = "shards"
@@ -45,7 +45,10 @@ def parse_manifest(data: bytes, what: str) -> Manifest:
         raise LabelSetError(f"{what} says its format is {shown(content.get('format'))}; '{FORMAT}' was wanted.")
     content = migrated(content, what)
     _require_shard_names(content.get("shards"), what)
-    return typed(content, Manifest, what, PATTERNS)
+    manifest = typed(content, Manifest, what, PATTERNS)
+    if missing := [split for split in SPLITS if split not in manifest.splits.n_structures]:
+        raise LabelSetError(f"{what}: splits.n_structures has no number for {', '.join(missing)}; it was refused.")
+    return manifest
 
 
 def _status(file: Path) -> os.stat_result | None:

@@ -32,6 +32,13 @@ def test_what_is_read_is_written_as_the_same_bytes(labels: Path) -> None:
         manifest.plan = "another"  # type: ignore[misc]
 
 
+def test_splits_without_a_number_are_refused(labels: Path) -> None:
+    manifest = json.loads((labels / "manifest.json").read_bytes())
+    del manifest["splits"]["n_structures"]["val"]
+    with pytest.raises(LabelSetError, match="has no number for val"):
+        parse_manifest(json.dumps(manifest).encode(), "manifest.json")
+
+
 def as_version_1(manifest: dict[str, Any]) -> dict[str, Any]:
     """The manifest as hdistill wrote it when its version was 1, with the fields that the oldest sets lacked left out."""
     old = json.loads(json.dumps(manifest)) | {"version": 1}
