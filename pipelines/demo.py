@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .report.figures import Contender, draw
-from .report.tables import size, table
+from .report.text import size, table
 
 TEACHER = "7net-0"
 LIMIT = 120  # structures: few, as where labels are dear; with plenty, plain training catches up (docs/results.md)

@@ -13,5 +13,6 @@ doctor.py        what is installed here, what is missing and the command that br
 options.py       the settings of label and fit as keyword arguments
 before.py        what is refused before a teacher or torch is loaded
 arguments.py     str, Path, Atoms or a result of another call as what the packages below take
-results.py       results that print well
+results.py       what the functions return
+printed.py       how results print, and what --json prints of them
 """

@@ -10,7 +10,8 @@ from hdistill.data.errors import InputError
 
 from .arguments import Place, Subset, folder_of
 from .labelling import run_settings
-from .results import Distilled, result_of
+from .printed import result_of
+from .results import Distilled
 
 
 def distill(

@@ -9,8 +9,8 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..report import tables
-from .results import Rows
+from ..report import listing_tables
+from .printed import Rows
 
 # Import name, distribution, what needs it, the extra that brings it ("" : comes with hdistill).
 PACKAGES = (
@@ -31,7 +31,7 @@ def doctor() -> Rows:
     """One row for each thing that hdistill can use: what, for what, whether it is there (`ok`), its version or place, and the
     command that brings it. Imports none of the packages."""
     rows = [_python(), *map(_package_row, PACKAGES), _compiler(), *_gpu(), *_teachers(), _cache()]
-    return Rows(rows, tables.doctor_table)
+    return Rows(rows, listing_tables.doctor_table)
 
 
 def _row(what: str, used_by: str, ok: bool, version_text: str, bring: str = "") -> dict[str, Any]:

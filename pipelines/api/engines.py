@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .arguments import Labels, Place, folder_of, labels_place
-from .results import Figures
+from .printed import Figures
 
 
 def export(

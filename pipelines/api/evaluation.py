@@ -9,7 +9,8 @@ from hdistill.data.errors import InputError
 
 from .arguments import Labels, Place, cache_of, folder_of, labels_place
 from .before import check_labels, check_split
-from .results import Evaluation, result_of
+from .printed import result_of
+from .results import Evaluation
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,8 @@ from ..recipe import fit_settings
 from .arguments import Labels, Place, cache_of, folder_of, labels_place, parse_extent
 from .before import check_labels
 from .options import FitOptions, ResumeOptions, showing
-from .results import Fitted, result_of
+from .printed import result_of
+from .results import Fitted
 
 if TYPE_CHECKING:
     from hdistill.trainer.force_field.checkpoint import TrainedStudent

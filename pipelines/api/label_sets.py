@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..report import tables
+from ..report import label_tables, text
 from .arguments import Labels, Place, cache_of, folder_of, labels_place
 from .before import check_split
-from .results import Audited, Exported, Figures, Made, Rows, result_of
+from .printed import Figures, Rows, result_of
+from .results import Audited, Exported, Made
 
 if TYPE_CHECKING:
     from hdistill.data.format.records import Manifest
@@ -47,7 +48,7 @@ def info(labels: Place) -> Figures:
     """Counts, teacher, Hessian labels, licences and size of a label set."""
     from hdistill.data.labelsets.label_set import info as read_info
 
-    return Figures(read_info(folder_of(labels)), tables.untrusted(tables.label_set_table))
+    return Figures(read_info(folder_of(labels)), text.untrusted(label_tables.label_set_table))
 
 
 def verify(labels: Place) -> LabelSet:
@@ -62,7 +63,7 @@ def quarantine(labels: Place) -> Rows:
     from hdistill.data.format.manifest import read_manifest
     from hdistill.data.support.typed import as_json
 
-    return Rows(as_json(read_manifest(folder_of(labels)).quarantine), tables.untrusted(tables.quarantine_table))
+    return Rows(as_json(read_manifest(folder_of(labels)).quarantine), text.untrusted(label_tables.quarantine_table))
 
 
 def merge(labels: Sequence[Place], out: Place, *, say: Say = print) -> Made:
@@ -141,7 +142,7 @@ def push(labels: Place, destination: Place, *, permission_by: str | None = None,
     from hdistill.data.sharing.push_pull import as_json, push as run_push
 
     moved = run_push(folder_of(labels), str(destination), permission_by, progress)
-    return Figures(as_json(moved), lambda figures: tables.copy_summary(figures, "pushed to"))
+    return Figures(as_json(moved), lambda figures: label_tables.copy_summary(figures, "pushed to"))
 
 
 def pull(source: Place, out: Place, *, progress: bool = True) -> Figures:
@@ -149,7 +150,7 @@ def pull(source: Place, out: Place, *, progress: bool = True) -> Figures:
     from hdistill.data.sharing.push_pull import as_json, pull as run_pull
 
     moved = run_pull(str(source), folder_of(out), progress)
-    return Figures(as_json(moved), lambda figures: tables.copy_summary(figures, "pulled from"))
+    return Figures(as_json(moved), lambda figures: label_tables.copy_summary(figures, "pulled from"))
 
 
 def _made(folder: Path, manifest: Manifest) -> Made:

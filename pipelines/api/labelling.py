@@ -15,7 +15,8 @@ from hdistill.labeler.run import LabelResult, RunSettings
 from .arguments import Place, Subset, folder_of, parse_size, subset_names
 from .before import check_label
 from .options import LabelOptions, showing
-from .results import Estimate, Labelled, Share, result_of
+from .printed import result_of
+from .results import Estimate, Labelled, Share
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator

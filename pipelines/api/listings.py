@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from ..report import tables
-from .results import Rows
+from ..report import listing_tables
+from .printed import Rows
 
 
 def teachers() -> Rows:
     """Every teacher that has a name, with its licence, its elements, and where it is installed or the command that installs it."""
-    return Rows(tables.teacher_rows(), tables.teacher_table)
+    return Rows(_teacher_rows(), listing_tables.teacher_table)
 
 
 def install_teacher(family: str) -> Path:
@@ -28,11 +29,26 @@ def students() -> Rows:
     """Every student that fit() can make, those of installed packages included."""
     from hdistill.trainer.students.registry import catalogue
 
-    return Rows(catalogue(), tables.student_table)
+    return Rows(catalogue(), listing_tables.student_table)
 
 
 def subsets() -> Rows:
     """The subsets that have a name, with their sources and licences."""
     from hdistill.data.sources import subset_rows
 
-    return Rows([asdict(row) for row in subset_rows()], tables.subset_table)
+    return Rows([asdict(row) for row in subset_rows()], listing_tables.subset_table)
+
+
+def _teacher_rows() -> list[dict[str, Any]]:
+    """Every known teacher with its family's interpreter, or the command that installs it."""
+    from hdistill.labeler.teachers import environments, registry
+
+    where = {family: environments.find(family) for family in registry.FAMILIES}
+    return [
+        {
+            **asdict(entry),
+            "python": str(where[entry.family]) if where[entry.family] else None,
+            "install": None if where[entry.family] else f"hdistill teachers install {entry.family}",
+        }
+        for entry in registry.ENTRIES.values()
+    ]

@@ -5,49 +5,13 @@ A result that stands for a folder (a label set, a run) is a path, too (os.PathLi
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from ..report import tables
+from ..report import label_tables, student_tables
 from ..report.rounds import distill_summary
-
-
-class Printed:
-    """Prints as text() says, in a notebook with the columns kept."""
-
-    def text(self) -> str:
-        raise NotImplementedError
-
-    def __str__(self) -> str:
-        return self.text()
-
-    def __repr__(self) -> str:
-        return self.text()
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.text())}</pre>"
-
-
-@dataclass(frozen=True, repr=False)
-class Result(Printed):
-    def as_json(self) -> dict[str, Any]:
-        """What `--json` prints. Figures that are in `more` stand beside the others."""
-        values: dict[str, Any] = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
-        more: dict[str, Any] = values.pop("more", {})
-        return values | more
-
-
-R = TypeVar("R", bound=Result)
-
-
-def result_of(kind: type[R], values: Mapping[str, Any]) -> R:
-    """A result from the figures that a package returned; those that `kind` has no field for go into its `more`."""
-    known = {field.name for field in fields(kind)} - {"more"}
-    more = {name: value for name, value in values.items() if name not in known}
-    return kind(**{name: values[name] for name in known if name in values}, **({"more": more} if more else {}))
+from .printed import Result
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,7 +31,7 @@ class Labelled(Result):
     source: dict[str, Any] | None = None
 
     def text(self) -> str:
-        return tables.label_summary(self.as_json())
+        return label_tables.label_summary(self.as_json())
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -86,7 +50,7 @@ class Share(Result):
     seconds: float
 
     def text(self) -> str:
-        return tables.share_summary(self.as_json())
+        return label_tables.share_summary(self.as_json())
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +66,7 @@ class Estimate(Result):
     bytes: int
 
     def text(self) -> str:
-        return tables.estimate_summary(self.as_json())
+        return label_tables.estimate_summary(self.as_json())
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,7 +83,7 @@ class Fitted(Result):
     validation: dict[str, Any]
 
     def text(self) -> str:
-        return tables.fit_summary(self.as_json())
+        return student_tables.fit_summary(self.as_json())
 
     def __fspath__(self) -> str:
         return str(self.run)
@@ -138,7 +102,7 @@ class Made(Result):
     splits: dict[str, Any]
 
     def text(self) -> str:
-        return tables.made_summary(self.as_json())
+        return label_tables.made_summary(self.as_json())
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -168,9 +132,9 @@ class Evaluation(Result):
     more: dict[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
-        lines = [tables.evaluation_table(self.as_json())]
+        lines = [student_tables.evaluation_table(self.as_json())]
         if verdicts := self.more.get("verdicts"):
-            lines.append(tables.verdict_table(verdicts))
+            lines.append(student_tables.verdict_table(verdicts))
         if "report" in self.more:
             lines.append(f"Report: {self.more['report']}")
         return "\n\n".join(lines)
@@ -194,7 +158,7 @@ class Simulated(Result):
     more: dict[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
-        return tables.simulation_summary(self.as_json())
+        return student_tables.simulation_summary(self.as_json())
 
     def __fspath__(self) -> str:
         return str(self.out)
@@ -248,7 +212,7 @@ class Audited(Result):
     more: dict[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
-        return tables.audit_table(self.as_json())
+        return label_tables.audit_table(self.as_json())
 
 
 @dataclass(frozen=True, repr=False)
@@ -261,42 +225,10 @@ class Exported(Result):
     bytes: int
 
     def text(self) -> str:
-        return tables.export_summary(self.as_json())
+        return label_tables.export_summary(self.as_json())
 
     def __fspath__(self) -> str:
         return str(self.path)
-
-
-class Figures(dict[str, Any], Printed):
-    """Nested figures by name, as `--json` prints them; they print as a table."""
-
-    def __init__(self, figures: Mapping[str, Any], show: Callable[[Any], str]):
-        super().__init__(figures)
-        self._show = show
-
-    def as_json(self) -> dict[str, Any]:
-        return dict(self)
-
-    def text(self) -> str:
-        return self._show(self)
-
-    __repr__ = Printed.__repr__
-
-
-class Rows(list[dict[str, Any]], Printed):
-    """Rows with the same keys; they print as a table."""
-
-    def __init__(self, rows: Sequence[Mapping[str, Any]], show: Callable[[Any], str]):
-        super().__init__(dict(row) for row in rows)
-        self._show = show
-
-    def as_json(self) -> list[dict[str, Any]]:
-        return list(self)
-
-    def text(self) -> str:
-        return self._show(self)
-
-    __repr__ = Printed.__repr__
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 from .arguments import Place, folder_of
-from .results import Figures, Simulated, result_of
+from .printed import Figures, result_of
+from .results import Simulated
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -1,6 +1,9 @@
 """What people look at.
 
-tables.py        tables
+text.py          columns, sizes, durations
+label_tables.py  label sets
+student_tables.py  fits, errors, simulations
+listing_tables.py  teachers, subsets, students, what is installed
 rounds.py        what `distill` made
 figures.py       pictures
 judgement_report.py   the folder that `evaluate -o` makes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .tables import duration, table
+from .text import duration, table
 
 
 def distill_summary(result: dict[str, Any]) -> str:

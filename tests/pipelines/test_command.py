@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hdistill.data.errors import LabelSetError
-from hdistill.pipelines.report.tables import untrusted
+from hdistill.pipelines.report.text import untrusted
 
 
 def test_what_strangers_wrote_cannot_reach_the_terminal() -> None:

@@ -22,7 +22,7 @@ from hdistill.data.errors import InputError
 from hdistill.labeler.teacher_calculator import TeacherCalculator
 from hdistill.pipelines.cli.main import main
 from hdistill.pipelines.md import RESTART, MdSettings, run_md
-from hdistill.pipelines.report.tables import simulation_summary
+from hdistill.pipelines.report.student_tables import simulation_summary
 from hdistill.trainer.evaluation.dynamics import Limits
 from hdistill.trainer.evaluation.simulation import Conditions
 from hdistill.trainer.fitting.fit import fit

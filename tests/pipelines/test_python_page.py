@@ -16,7 +16,8 @@ from ase.io import write
 import hdistill
 from hdistill.data import sources
 from hdistill.pipelines.api.arguments import subset_names
-from hdistill.pipelines.api.results import Evaluation, result_of
+from hdistill.pipelines.api.printed import result_of
+from hdistill.pipelines.api.results import Evaluation
 from hdistill.pipelines.live_calculator import load, stored
 from tests.labeler.conftest import clusters
 
