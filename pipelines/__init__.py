@@ -2,7 +2,6 @@
 
 drivers.py       what gives forces to sampling: a student, a teacher, a calculator
 demo.py          the whole thing on a real teacher
-judgement.py     parts of a report, kept; what is required of a student
 export.py        a student in the form that an engine loads
 md.py            molecular dynamics into a folder
 trajectory.py    the forms of trajectories

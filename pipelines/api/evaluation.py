@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hdistill.data.errors import InputError
@@ -19,14 +21,21 @@ if TYPE_CHECKING:
 
     from hdistill.data.structure import Structure
 
+    from ..judging.reference import Reference
+    from .sampling import Starts
+
 
 def evaluate(
     run: Place,
-    labels: Labels,
+    labels: Labels | None = None,
     *,
     split: str = "test",
     out: Place | None = None,
     parts: str | Sequence[str] | None = None,
+    teacher: Any = None,
+    task: str | None = None,
+    structures: Starts = (),
+    phonopy: Place | None = None,
     require: str | Sequence[str] = (),
     twin: Place | None = None,
     device: str = "cpu",
@@ -36,36 +45,54 @@ def evaluate(
 ) -> Evaluation:
     """Errors of a run's student on one split, train, val or test, of a label set, in all and by group.
 
-    out: a folder for the report: report.html, report.md, report.json, figures/. parts: accuracy, smoothness, dynamics, speed, or
-    quick (the first two, where there is an `out` and nothing is said) or all. require: "force_mae<=30", ...: `verdicts` of the result
-    says what holds, and `passed` whether all do; what was not measured does not. twin: another run beside it, a student fitted
-    without Hessians for example. What is in the report folder for the same student, labels and split is not computed again.
+    labels: None: the label set that the run was fitted to, where it still is. out: a folder for the report: report.html, report.md,
+    report.json, figures/. parts: accuracy, smoothness, cost, speed, dynamics, curvature, relaxation; with a teacher distortions,
+    scans, trajectories; with `phonopy` dft; quick (the first three, where there is an `out` and nothing is said) or all that can be had.
+    teacher: its name, or an ASE calculator: the reference of the physical parts, whose answers are kept in `out`. structures: files or
+    Atoms that the physical parts look at, in place of held-out ones. phonopy: phonopy_params.yaml, or a folder with
+    phonopy_disp.yaml and FORCE_SETS: forces that were measured or computed elsewhere.
+
+    require: "force_mae<=30", ...: `verdicts` of the result says what holds, and `passed` whether all do; what was not measured does
+    not. twin: another run beside it, a student fitted without Hessians for example. What is in the report folder for the same
+    student, labels and settings is not computed again.
 
     Structures with an element that the student was not trained on are left out and counted. Raises InputError.
     """
-    place, folder = labels_place(labels), folder_of(run)
     check_split(split)
-    check_labels(place)
     _require_run(run)
-    from hdistill.trainer.evaluation.errors import evaluate_student
-
-    from ..judgement import Subject, judge, measured, parts_of, verdicts
-    from ..report.judgement_report import write_report
-
+    place, folder = labels_place(labels if labels is not None else _labels_of(folder_of(run))), folder_of(run)
+    check_labels(place)
     wanted = [require] if isinstance(require, str) else list(require)
-    verdicts(wanted, measured({}, {}))  # said before anything is computed
-    names = parts_of(parts if parts is not None else ("quick" if out is not None else ()))
-    names += [name for name in _needed(wanted) if name not in names]
-    kept = cache_of(place, cache, cache_size)
-    figures = evaluate_student(folder, place, split, device, progress, kept)
-    beside = None if twin is None else evaluate_student(folder_of(twin), place, split, device, progress, kept)
-    if not names and not wanted and beside is None:
-        return result_of(Evaluation, figures)
-    done = judge(Subject(folder, place, split, device), names, None if out is None else folder_of(out), lambda _: None)
+    from ..judging.bars import measured, needed, verdicts
+    from ..judging.parts import judge, parts_of
+    from ..judging.subject import Subject
+
+    # Whatever can be seen to be wrong is said before anything is computed.
+    verdicts(wanted, measured({}, {}))
+    options = {"teacher": teacher is not None, "phonopy": phonopy is not None}
+    given = frozenset(name for name, is_given in options.items() if is_given)
+    names = parts_of(parts if parts is not None else ("quick" if out is not None else ()), given)
+    names += [name for name in needed(wanted) if name not in names]
+    folder_out = None if out is None else folder_of(out)
+    looked_at = _structures(structures, progress)
+    with ExitStack() as stack:
+        reference = None if teacher is None else stack.enter_context(_reference(teacher, task, device, folder_out))
+        from hdistill.trainer.evaluation.errors import evaluate_student
+
+        from ..report.judgement_report import write_report
+
+        kept = cache_of(place, cache, cache_size)
+        figures = evaluate_student(folder, place, split, device, progress, kept)
+        beside = None if twin is None else evaluate_student(folder_of(twin), place, split, device, progress, kept)
+        if not names and not wanted and beside is None:
+            return result_of(Evaluation, figures)
+        measured_forces = None if phonopy is None else folder_of(phonopy)
+        subject = Subject(folder, place, split, device, looked_at, reference, measured_forces, progress)
+        done = judge(subject, names, folder_out)
     rows = verdicts(wanted, measured(figures, done, beside))
     report = {"errors": figures, "twin": beside, "parts": done, "verdicts": rows}
-    if out is not None:
-        figures = {**figures, "report": str(write_report(folder_of(out), report, folder.name))}
+    if folder_out is not None:
+        figures = {**figures, "report": str(write_report(folder_out, report, folder.name))}
     shown = {"parts": done} if names else {}
     passed = {"verdicts": rows, "passed": all(row["passed"] for row in rows)} if wanted else {}
     return result_of(Evaluation, {**figures, **shown, **({"twin": beside} if beside else {}), **passed})
@@ -93,16 +120,43 @@ def frequencies(structure: Atoms | Structure, hessian: NDArray[np.floating[Any]]
     return harmonic(structure, hessian)
 
 
-def _needed(requirements: Sequence[str]) -> list[str]:
-    """The parts that give what is required."""
-    of = {
-        "accuracy": ("force_rmse", "energy_rmse", "force_cosine", "domain_correlation"),
-        "smoothness": ("holes", "cutoff_step"),
-        "dynamics": ("nve_drift", "stable_ps"),
-        "speed": ("ms_per_call",),
-    }
-    named = {text.strip().split("<")[0].split(">")[0].strip() for text in requirements}
-    return [part for part, figures in of.items() if named & set(figures)]
+def _labels_of(run: Path) -> str:
+    """The label set that a run was fitted to. Raises InputError."""
+    from hdistill.trainer.fitting.run_folder import begun
+
+    labels = begun(run).labels
+    if "://" not in labels and not Path(labels).is_dir():
+        raise InputError(
+            f"The label set of {run} is not at {labels} any more; give its folder: hdistill evaluate RUN LABELS."
+        )
+    return labels
+
+
+def _structures(given: Starts, progress: bool) -> tuple[Atoms, ...]:
+    import sys
+
+    from .sampling import read_starts, to_atoms
+
+    def say(line: str) -> None:
+        if progress:
+            print(line, file=sys.stderr)
+
+    if isinstance(given, Sequence) and not isinstance(given, str) and not len(given):
+        return ()
+    return tuple(to_atoms(structure) for structure in read_starts(given, say))
+
+
+def _reference(teacher: Any, task: str | None, device: str, out: Path | None) -> Reference:
+    """The teacher as a calculator whose answers are kept. Raises InputError for a name that is none, before anything is loaded."""
+    from ..judging.reference import Reference
+
+    file = None if out is None else out / "teacher.sqlite"
+    if not isinstance(teacher, str):
+        return Reference(lambda: teacher, type(teacher).__name__, file)
+    from hdistill.labeler.teacher_calculator import TeacherCalculator
+
+    calculator = TeacherCalculator(teacher, task, device=device)  # its process starts when it is first asked
+    return Reference(lambda: calculator, teacher if task is None else f"{teacher}, {task}", file)
 
 
 def _require_run(run: Place) -> None:

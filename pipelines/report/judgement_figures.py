@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
-BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#888888"
-DPI = 130
+from .canvas import BLUE, COLORS, GREY, ORANGE, STYLES, figure_of, png_of
+from .physical_figures import physical_figures
 
 
 def figures_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
@@ -27,11 +26,11 @@ def figures_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
         made["strangeness"] = _strangeness(accuracy["strangeness"])
     if "dimers" in smooth:
         made["dimers"] = _dimers(smooth["dimers"])
-    return made
+    return made | physical_figures(parts)
 
 
 def _parity(points: Mapping[str, Any]) -> bytes:
-    figure, axis = _figure(4.6, 4.4)
+    figure, axis = figure_of(4.6, 4.4)
     limit = 1.05 * max(map(abs, (*points["label"], *points["student"])), default=1.0)
     axis.plot([-limit, limit], [-limit, limit], color=GREY, linewidth=1)
     axis.scatter(points["label"], points["student"], s=6, color=BLUE, alpha=0.5, linewidths=0)
@@ -42,42 +41,25 @@ def _parity(points: Mapping[str, Any]) -> bytes:
         ylabel="force of the student, eV/Å",
     )
     axis.set_aspect("equal")
-    return _png(figure)
+    return png_of(figure)
 
 
 def _strangeness(points: Mapping[str, Any]) -> bytes:
-    figure, axis = _figure(6.0, 4.0)
+    figure, axis = figure_of(6.0, 4.0)
     axis.scatter(points["distance"], [1e3 * e for e in points["error"]], s=6, color=BLUE, alpha=0.5, linewidths=0)
     axis.axvline(1.0, color=ORANGE, linewidth=1, label="95 of 100 held-out atoms are below 1")
     axis.set(xlabel="domain distance of an atom", ylabel="error of its force, meV/Å", ylim=(0, None))
     axis.legend(frameon=False, fontsize=9, loc="upper right")
-    return _png(figure)
+    return png_of(figure)
 
 
 def _dimers(dimers: Mapping[str, Any]) -> bytes:
-    figure, axis = _figure(6.4, 4.2)
-    styles = ["-", "--", ":", "-."]
-    colors = [BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]
+    figure, axis = figure_of(6.4, 4.2)
     for number, (name, dimer) in enumerate(dimers.items()):
-        style = {"color": colors[number % len(colors)], "linestyle": styles[(number // len(colors)) % len(styles)]}
+        style = {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[(number // len(COLORS)) % len(STYLES)]}
         axis.plot(dimer["distances"], dimer["energies"], label=name, linewidth=1.4, **style)
     lowest = min(min(dimer["energies"]) for dimer in dimers.values())
     axis.set(xlabel="distance, Å", ylabel="energy above that at the cutoff, eV", ylim=(1.2 * min(lowest, -0.5), 10))
     if len(dimers) <= 21:
         axis.legend(frameon=False, fontsize=8, ncols=1 + len(dimers) // 8)
-    return _png(figure)
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axis = figure.subplots()
-    axis.spines[["top", "right"]].set_visible(False)
-    return figure, axis
-
-
-def _png(figure: Any) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
-    return data.getvalue()
+    return png_of(figure)

@@ -10,7 +10,8 @@ from typing import Any
 from hdistill.data.support.publish import publish
 
 from .judgement_figures import figures_of
-from .page import as_html, as_markdown, sections_of
+from .page import as_html, as_markdown
+from .sections import sections_of
 
 VERSION = 1  # of report.json
 

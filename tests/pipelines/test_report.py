@@ -18,12 +18,14 @@ from click.testing import CliRunner
 import hdistill
 from hdistill.data.errors import InputError
 from hdistill.data.labelsets.label_set import open_label_set
-from hdistill.pipelines import judgement
 from hdistill.pipelines.cli.main import main
-from hdistill.pipelines.judgement import measured, parts_of, verdicts
+from hdistill.pipelines.judging import motion, parts as judging
+from hdistill.pipelines.judging.bars import measured, verdicts
+from hdistill.pipelines.judging.parts import Part, parts_of
 from hdistill.trainer.evaluation.smoothness import WALL, smoothness
 from tests.labeler.conftest import clusters
 
+pytestmark = pytest.mark.xdist_group("report")
 QUIET: dict[str, Any] = {"say": lambda _: None, "workers": 1}
 SHORT: dict[str, Any] = {"steps": 60, "warmup": 5, "validate_every": 30, "progress": False}
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -43,7 +45,10 @@ def run(labels: Path) -> Path:
 @pytest.fixture(scope="module")
 def report(run: Path, labels: Path) -> Path:
     out = run.parent / "report"
-    hdistill.evaluate(run, labels, out=out, parts="all", require=["force_mae<=1e6", "hessian_error<=1e6"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(motion, "NVE_PS", 0.1)
+        patch.setattr(motion, "NVT_PS", 0.1)
+        hdistill.evaluate(run, labels, out=out, parts="all", require=["force_mae<=1e6", "hessian_error<=1e6"])
     return out
 
 
@@ -83,11 +88,12 @@ def test_what_is_there_is_not_computed_again(
     report = shutil.copytree(report, tmp_path / "report")
     asked: list[str] = []
 
-    def recorded(name: str) -> Any:
-        return lambda subject: asked.append(name) or {"n_holes": 0}  # type: ignore[func-returns-value]
+    def recorded(name: str) -> Part:
+        of = judging.PARTS[name]
+        return Part(lambda subject: asked.append(name) or {"n_holes": 0}, of.gives, of.quick, of.needs)  # type: ignore[func-returns-value]
 
     before = json.loads((report / "report.json").read_text())["parts"]
-    monkeypatch.setattr(judgement, "PARTS", {name: recorded(name) for name in judgement.PARTS})
+    monkeypatch.setattr(judging, "PARTS", {name: recorded(name) for name in judging.PARTS})
     hdistill.evaluate(run, labels, out=report, parts="all")
     assert asked == []
     assert json.loads((report / "report.json").read_text())["parts"] == before
@@ -128,7 +134,9 @@ def test_a_bar_that_cannot_be_meant_is_one_sentence_before_anything_is_computed(
 
 
 def test_parts_have_names() -> None:
-    assert parts_of("quick") == ["accuracy", "smoothness"]
+    assert parts_of("quick") == ["accuracy", "smoothness", "cost"]
+    assert "scans" not in parts_of("all")
+    assert "scans" in parts_of("all", frozenset({"teacher"}))
     assert parts_of(["speed,dynamics", "speed"]) == ["speed", "dynamics"]
     with pytest.raises(InputError, match="Did you mean 'smoothness'"):
         parts_of("smothness")
