@@ -3,8 +3,6 @@
 drivers.py       what gives forces to sampling: a student, a teacher, a calculator
 demo.py          the whole thing on a real teacher
 export.py        a student in the form that an engine loads
-md.py            molecular dynamics into a folder
-trajectory.py    the forms of trajectories
 frames.py        ASE Atoms as extended XYZ with all digits
 live_calculator.py  an ASE calculator of this session as a teacher
 recipe.py        settings from TOML recipes and options; recipes/ has those with a name

@@ -33,7 +33,7 @@ ROOMS = {
     "data": ("", "support", "format", "publication", "labelsets", "sources", "sampling", "convert", "sharing"),
     "labeler": ("teachers", "process", "planning", "work", "executors", ""),
     "trainer": ("", "students", "inputs", "force_field", "evaluation", "fitting"),
-    "pipelines": ("report", "", "judging", "distill", "api", "cli"),
+    "pipelines": ("report", "", "dynamics", "judging", "distill", "api", "cli"),
 }
 ADAPTERS = {"lennard_jones", "sevennet", "chgnet", "mace", "fairchem", "torchani", "ase", "outside"}
 TEACHER_PACKAGES = {"mace", "sevenn", "chgnet", "fairchem", "torchani", "matgl"}

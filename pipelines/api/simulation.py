@@ -57,7 +57,8 @@ def md(
     from hdistill.data.errors import InputError
     from hdistill.trainer.evaluation.simulation import Conditions
 
-    from ..md import MdSettings, run_md, run_replicas
+    from ..dynamics.run import run_md, run_replicas
+    from ..dynamics.settings import MdSettings
 
     if (run is None) == (teacher is None):
         raise InputError("md takes a run, or the name of a teacher and None for the run; give one of them.")

@@ -21,7 +21,9 @@ from click.testing import CliRunner
 from hdistill.data.errors import InputError
 from hdistill.labeler.teacher_calculator import TeacherCalculator
 from hdistill.pipelines.cli.main import main
-from hdistill.pipelines.md import RESTART, MdSettings, run_md
+from hdistill.pipelines.dynamics.files import RESTART
+from hdistill.pipelines.dynamics.run import run_md
+from hdistill.pipelines.dynamics.settings import MdSettings
 from hdistill.pipelines.report.student_tables import simulation_summary
 from hdistill.trainer.evaluation.dynamics import Limits
 from hdistill.trainer.evaluation.simulation import Conditions
@@ -139,19 +141,21 @@ def test_a_run_that_is_killed_goes_on_to_the_same_numbers(run: Path, start: Path
     )
     whole = run_md(run, str(start), tmp_path / "whole", settings, progress=False)
     code = (
-        "import os, sys; from pathlib import Path; import hdistill.pipelines.md as md\n"
+        "import os, sys; from pathlib import Path; from hdistill.pipelines.dynamics.loop import MovingRun\n"
+        "from hdistill.pipelines.dynamics.run import run_md\n"
+        "from hdistill.pipelines.dynamics.settings import MdSettings\n"
         "from hdistill.trainer.evaluation.simulation import Conditions\n"
         "c = Conditions('nvt', timestep_fs=2.0, temperature_K=20.0, thermostat_fs=50.0)\n"
-        "s = md.MdSettings(c, steps=80, every=20, form=sys.argv[4])\n"
-        "keep, sample, n = md._Run._keep, md._Run._sample, [0]\n"
+        "s = MdSettings(c, steps=80, every=20, form=sys.argv[4])\n"
+        "keep, sample, n = MovingRun._keep, MovingRun._sample, [0]\n"
         "def counted(self):\n"
         "    n[0] += 1\n"
         "    shown = sample(self)\n"
         "    if n[0] == 2: keep(self)\n"
         "    if n[0] == 4: os.kill(os.getpid(), 9)\n"
         "    return shown\n"
-        "md._Run._sample = counted\n"
-        "md.run_md(sys.argv[1], sys.argv[2], Path(sys.argv[3]), s, progress=False)\n"
+        "MovingRun._sample = counted\n"
+        "run_md(sys.argv[1], sys.argv[2], Path(sys.argv[3]), s, progress=False)\n"
     )
     out = tmp_path / "killed"
     killed = subprocess.run([sys.executable, "-c", code, str(run), str(start), str(out), form], check=False)
