@@ -1,4 +1,4 @@
-"""A teacher whose forces are no gradient, into a student whose forces are one: what happens to the energy in 10 ps.
+"""A teacher whose forces are not the gradient of an energy, into a student whose forces are one: what happens to the energy in 10 ps.
 
     python benchmarks/direct_teacher.py --data FOLDER_WITH_SPICE_FILES [-o OUT] [--structures 400] [--steps 2000]
 

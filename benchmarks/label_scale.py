@@ -235,7 +235,7 @@ def inside_iread(path: str) -> dict[str, Any]:
 
 
 def inside_plan(path: str, out: str) -> dict[str, Any]:
-    import ase.io.extxyz  # noqa: F401  (what planning imports on its way is no growth)
+    import ase.io.extxyz  # noqa: F401  (what planning imports on its way is not growth)
     import vesin  # noqa: F401
 
     from hdistill.labeler.planning.plan import request_of

@@ -28,7 +28,7 @@ def registered(name: str) -> str:
     for change in filter(None, changes.split(",")):
         field, _, value = change.partition("=")
         if field not in asdict(size):
-            raise InputError(f"'{field}' is no field of a student's size; there are {', '.join(asdict(size))}.")
+            raise InputError(f"'{field}' is not a field of a student's size; there are {', '.join(asdict(size))}.")
         values[field] = json.loads(value)
     SIZES[name] = replace(size, **values)
     return name

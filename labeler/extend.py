@@ -60,7 +60,7 @@ def add(
         raise InputError(
             f"--add was '{more}' for --hessian {base}; it takes {_countable(base)}:K, so many more of the same."
         )
-    is_complete = (out / MANIFEST).exists()  # which is no news to one who adds to it
+    is_complete = (out / MANIFEST).exists()  # which is not news to one who adds to it
     first = label(settings, out, data, run, (lambda _: None) if is_complete else say)
     clean(out, first.manifest)
     have, want = first.manifest.hessian.per_structure or 0, base.count + spec.count

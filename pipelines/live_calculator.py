@@ -29,7 +29,7 @@ def stored(calculator: Any) -> tuple[str, ...]:
     try:
         fresh = copy.copy(calculator)
         if hasattr(fresh, "reset"):
-            fresh.reset()  # what it was last asked is no part of what it is
+            fresh.reset()  # what it was last asked is not part of what it is
         data = cloudpickle.dumps(fresh, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # whatever the calculator's attributes raise
         raise InputError(

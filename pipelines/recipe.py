@@ -28,7 +28,7 @@ def fit_settings(recipe: Path | str | None, options: Mapping[str, Any]) -> FitSe
         except OSError as error:
             raise InputError(f"The recipe {file} cannot be read: {error.strerror}.") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"The recipe {file} is no TOML: {error}.") from error
+            raise InputError(f"The recipe {file} is not TOML: {error}.") from error
     return settings_from({name.replace("-", "_"): value for name, value in values.items()} | dict(options))
 
 

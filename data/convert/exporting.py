@@ -46,7 +46,7 @@ def export(path: Path, to: str, file: Path, split: str | None = None, check: boo
     if split is not None and split not in SPLITS:
         raise InputError(f"--split was '{split}'; it is {', '.join(SPLITS)}.{nearest(split, SPLITS)}")
     if file.exists() and not file.is_file():
-        raise InputError(f"{file} is no file; give another -o file.")
+        raise InputError(f"{file} is not a file; give another -o file.")
     labels = open_label_set(path, check=check)
     writer = FORMATS[to]
     if file.exists():

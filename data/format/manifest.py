@@ -30,9 +30,9 @@ def read_manifest(folder: Path) -> Manifest:
     if status is None:
         if (folder / "plan.json").exists():
             raise LabelSetError(f"{folder} is not finished; run the `hdistill label` command that began it again.")
-        raise LabelSetError(f"{folder} is no label set: it has no {MANIFEST}. Make one with `hdistill label`.")
+        raise LabelSetError(f"{folder} is not a label set: it has no {MANIFEST}. Make one with `hdistill label`.")
     if not stat.S_ISREG(status.st_mode):
-        raise LabelSetError(f"{file} is no regular file; it was refused.")
+        raise LabelSetError(f"{file} is not a regular file; it was refused.")
     if status.st_size > MAX_MANIFEST_BYTES:
         raise LabelSetError(f"{file} is larger than a manifest can be; it was refused.")
     return parse_manifest(file.read_bytes(), str(file))

@@ -77,7 +77,7 @@ def _fill(manifest: Json, section: str, **fields: Any) -> None:
 
 
 def _with(value: Any, **fields: Any) -> Any:
-    """An object with the fields that it lacks; what is no object is left to the parser."""
+    """An object with the fields that it lacks; what is not an object is left to the parser."""
     return {**fields, **value} if isinstance(value, dict) else value
 
 

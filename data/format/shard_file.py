@@ -162,7 +162,7 @@ def _open(path: Path) -> int:
         raise LabelSetError(f"{path} cannot be read ({error}); restore it from its origin.") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise LabelSetError(f"{path} is no regular file; it was refused.")
+        raise LabelSetError(f"{path} is not a regular file; it was refused.")
     return descriptor
 
 

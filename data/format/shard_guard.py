@@ -99,7 +99,7 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.h5d.DatasetID:
     if file.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
         raise LabelSetError(f"{path}: {name} points elsewhere; it was refused.")
     if h5py.h5o.get_info(file.id, key).type != h5py.h5o.TYPE_DATASET:
-        raise LabelSetError(f"{path}: {name} is no dataset; it was refused.")
+        raise LabelSetError(f"{path}: {name} is not a dataset; it was refused.")
     return h5py.h5d.open(file.id, key)
 
 

@@ -148,7 +148,7 @@ def verify_shard(shard: ShardEntry) -> None:
     except (OSError, ValueError):
         raise LabelSetError(f"The shard {shard.path} is missing; restore it from its origin.") from None
     if not stat.S_ISREG(status.st_mode):
-        raise LabelSetError(f"{shard.path} is no regular file; it was refused.")
+        raise LabelSetError(f"{shard.path} is not a regular file; it was refused.")
     if status.st_size != shard.bytes:
         raise LabelSetError(
             f"{shard.path} has {status.st_size} bytes, {shard.bytes} were wanted; restore it from its origin."

@@ -37,7 +37,7 @@ def documents(
 
     A permission that was given for other labels than these is not mentioned.
 
-    Raises LabelSetError for what is no manifest.
+    Raises LabelSetError for what is not a manifest.
     """
     stated = publication or Publication()
     content = parse_manifest(manifest, MANIFEST)

@@ -112,7 +112,7 @@ def require_known(name: str) -> str:
             return known
     if spdx(name) in KNOWN:
         return spdx(name)
-    raise InputError(f"'{name}' is no licence known here.{nearest(name, KNOWN)} Known: {', '.join(KNOWN)}.")
+    raise InputError(f"'{name}' is not a licence known here.{nearest(name, KNOWN)} Known: {', '.join(KNOWN)}.")
 
 
 def spdx(name: str) -> str:

@@ -50,7 +50,7 @@ def read_recipe(which: str | Path) -> Recipe:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no TOML: {error}.") from error
+        raise InputError(f"{path} is not TOML: {error}.") from error
     return recipe_of(table, path.stem)
 
 

@@ -51,7 +51,7 @@ class ShardCache:
     max_bytes: int = DEFAULT_BYTES
 
     def path(self, sha256: str) -> Path:
-        """Where the shard with this hash is kept. Raises LabelSetError for what is no sha256: it becomes a file's name."""
+        """Where the shard with this hash is kept. Raises LabelSetError for what is not a sha256: it becomes a file's name."""
         if not _SHA256.fullmatch(sha256):
             raise LabelSetError(f"The manifest has {sha256!r} in the place of a sha256; it was refused.")
         return self.folder / f"{sha256}.h5"

@@ -153,7 +153,7 @@ def _require_same_or_older(place: Store, labels: LabelSet) -> None:
     if not _continues(labels.manifest, there.manifest):
         raise LabelSetError(
             f"{place.address} holds another label set ({there.digest[:12]}, of {there.manifest.counts.n_structures} structures) "
-            "that this one is no later pass of; push to another place, or remove its manifest.json first."
+            "that this one is not a later pass of; push to another place, or remove its manifest.json first."
         )
 
 

@@ -68,7 +68,7 @@ def open_at(place: Store, folder: Path) -> tuple[bytes, LabelSet]:
     try:
         manifest = place.read(MANIFEST, MAX_BYTES)
     except Missing as error:
-        raise LabelSetError(f"{place.address} is no label set, or not yet: it has no {MANIFEST}.") from error
+        raise LabelSetError(f"{place.address} is not a label set, or not yet: it has no {MANIFEST}.") from error
     return manifest, label_set_of(parse_manifest(manifest, f"{place.address}/{MANIFEST}"), folder)
 
 

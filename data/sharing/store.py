@@ -71,7 +71,7 @@ class Store:
 
     def has(self, name: str, local: Path, sha256: str) -> bool:
         """Whether the file there is the local one: by its size and whatever hash the store tells; read back where that differs,
-        because an encrypted object's ETag is no hash of it."""
+        because an encrypted object's ETag is not a hash of it."""
         n_bytes = local.stat().st_size
         if again(lambda: self._size(name)) != n_bytes:
             return False
@@ -177,7 +177,7 @@ def store(address: str) -> Store:
     else:
         address = str(Path(address).expanduser().absolute())
     if protocol == "hf" and not re.match(r"hf://(datasets/[^/]+/[^/]+|buckets/[^/]+/[^/]+)", address):
-        raise RemoteError(f"{address} is no data set on the Hugging Face hub; write it as hf://datasets/OWNER/NAME.")
+        raise RemoteError(f"{address} is not a data set on the Hugging Face hub; write it as hf://datasets/OWNER/NAME.")
     with translate_errors(address, protocol, "opened"):
         from fsspec.core import url_to_fs
 

@@ -105,7 +105,7 @@ def _whole(key: str, value: Any) -> int:
 def _multiplicity(key: str, value: Any) -> int:
     spin = _whole(key, value)
     if spin < 0:
-        raise UnfitError("spin is no multiplicity", f"{key} = {spin}, a multiplicity is 1 or more")
+        raise UnfitError("spin is not a multiplicity", f"{key} = {spin}, a multiplicity is 1 or more")
     return spin
 
 

@@ -180,7 +180,7 @@ def _unquoted(text: str) -> str:
 
 
 def _cell(key: str, value: Any) -> NDArray[np.float64] | None:
-    """Rows of lattice vectors from nine numbers, a b c alpha beta gamma, or three edges; None for what is no cell."""
+    """Rows of lattice vectors from nine numbers, a b c alpha beta gamma, or three edges; None for what is not a cell."""
     if isinstance(value, str) and "[" in value:
         value = convert(value.replace("[", " ").replace("]", " "))
     numbers = value.reshape(-1) if isinstance(value, np.ndarray) and value.dtype.kind in "if" else np.zeros(0)

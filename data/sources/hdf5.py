@@ -45,7 +45,7 @@ def text(group: Any, name: str) -> str | None:
 def unit_text(attributes: Mapping[str, Any]) -> str | None:
     """What the attribute `units` or `unit` of an array says, whatever its case; None where there is none, or it is empty.
 
-    What is no text is shown as it is, so that it is refused as a unit and not passed over.
+    What is not text is shown as it is, so that it is refused as a unit and not passed over.
     """
     import h5py
 

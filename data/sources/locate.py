@@ -46,7 +46,7 @@ def _split_slice(text: str) -> tuple[str, slice]:
     path, _, index = text.rpartition("@")
     if not _SLICE.fullmatch(index):
         raise InputError(
-            f"'{index}' in '{text}' is no slice; write @5, @-1, @:100 or @0:100:2 (select by value with --where)."
+            f"'{index}' in '{text}' is not a slice; write @5, @-1, @:100 or @0:100:2 (select by value with --where)."
         )
     parts = [int(part) if part else None for part in index.split(":")]
     if len(parts) == 1:

@@ -98,7 +98,7 @@ def _check_atoms(record: Record) -> None:
         raise Unusable("no atoms", "it has no atoms")
     if numbers.min() < 1 or numbers.max() > 118:
         bad = numbers[(numbers < 1) | (numbers > 118)][0]
-        raise Unusable("unknown element", f"atomic number {bad} is no element ('X' is 0, a ghost or dummy atom)")
+        raise Unusable("unknown element", f"atomic number {bad} is not an element ('X' is 0, a ghost or dummy atom)")
     if record.positions.shape != (len(numbers), 3):
         raise Unusable("no positions", f"its positions have the shape {record.positions.shape}")
     sites = record.info.get("occupancy")  # ASE's reader of CIF files; it has put the most likely species on each site

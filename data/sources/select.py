@@ -100,7 +100,7 @@ def parse_where(text: str) -> Where:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it cannot be parsed"
-        raise InputError(f"--where `{text}` is no expression: {reason}.") from error
+        raise InputError(f"--where `{text}` is not an expression: {reason}.") from error
     nodes = list(ast.walk(tree))
     if len(nodes) > MAX_NODES:
         raise InputError(f"--where `{text[:60]}...` has {len(nodes)} parts; {MAX_NODES} are allowed.")

@@ -27,7 +27,9 @@ def parse_mapped(smiles: str) -> tuple[NDArray[np.int64], int]:
     while position < len(smiles):
         token = _TOKEN.match(smiles, position)
         if token is None:
-            raise ValueError(f"'{smiles[position : position + 12]}' at character {position} is no bracket atom or bond")
+            raise ValueError(
+                f"'{smiles[position : position + 12]}' at character {position} is not a bracket atom or bond"
+            )
         position = token.end()
         if token["bond"]:
             continue
@@ -49,7 +51,7 @@ def unmapped(smiles: str) -> str:
 def _atom(token: re.Match[str]) -> tuple[int, int]:
     symbol = token["symbol"].capitalize()
     if symbol not in symbols()[1:]:
-        raise ValueError(f"'{token['symbol']}' is no element")
+        raise ValueError(f"'{token['symbol']}' is not an element")
     if token["hydrogens"]:
         raise ValueError(f"{token[0]} implies hydrogens; all of them must be explicit atoms")
     if token["map"] is None:

@@ -40,7 +40,7 @@ def progress(total: int | None, unit: str, description: str, enabled: bool = Tru
 
 
 def in_notebook() -> bool:
-    """Whether this code runs in a Jupyter kernel, where standard error is no terminal but bars can be drawn."""
+    """Whether this code runs in a Jupyter kernel, where standard error is not a terminal but bars can be drawn."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return hasattr(shell, "kernel")

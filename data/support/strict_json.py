@@ -44,9 +44,9 @@ def read_info(data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data.decode()) if data else {}
     except (ValueError, RecursionError) as error:
-        raise LabelSetError(f"A shard's info_text is no JSON ({error}); restore the shard from its origin.") from error
+        raise LabelSetError(f"A shard's info_text is not JSON ({error}); restore the shard from its origin.") from error
     if not isinstance(value, dict):
-        raise LabelSetError("A shard's info_text holds what is no JSON object; restore the shard from its origin.")
+        raise LabelSetError("A shard's info_text holds what is not a JSON object; restore the shard from its origin.")
     return value
 
 
@@ -63,11 +63,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _leaves(value: dict[str, Any]) -> Iterator[Any]:
-    """Keys, and values that are no containers, at any depth."""
+    """Keys, and values that are not containers, at any depth."""
     waiting: list[tuple[Any, int]] = [(value, 1)]
     while waiting:
         container, depth = waiting.pop()

@@ -62,7 +62,7 @@ def read(path: Path) -> JobSettings:
         hint = f" For a file to begin with, type `hdistill clusters example slurm > {path.stem}.toml`."
         raise InputError(f"The cluster file {path} cannot be read: {error.strerror}.{hint}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The cluster file {path} is no TOML: {error}.") from error
+        raise InputError(f"The cluster file {path} is not TOML: {error}.") from error
     return settings_from(table, str(path))
 
 

@@ -23,7 +23,7 @@ from .servers import run_async
 if TYPE_CHECKING:
     from dask_jobqueue.core import Job
 
-LOST_S = 60.0  # a worker that went away may come back: a network that stalls is no ended job
+LOST_S = 60.0  # a worker that went away may come back: a network that stalls is not an ended job
 CHECK_S = 15.0  # between questions to Slurm which jobs it still has
 REFUSED_PER_JOB = 4
 MAX_FAILED = 3  # jobs that ended before their workers came: then something is wrong with all of them

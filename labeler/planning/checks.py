@@ -87,7 +87,7 @@ def _shape_problem(labels: Labels, n_atoms: int) -> str | None:
             continue
         array = np.asarray(values)
         if array.dtype.kind not in "fiu":
-            return f"the teacher's {name} are no real numbers but {array.dtype}"
+            return f"the teacher's {name} are not real numbers but {array.dtype}"
         if array.shape != shape:
             return f"the teacher's {name} have shape {array.shape}; {shape} was wanted"
     return None

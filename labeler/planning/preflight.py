@@ -179,7 +179,7 @@ def _product(host: TeacherHost, structure: Structure, spec: HessianSpec) -> np.n
 
 
 def _probe(structure: Structure) -> Directions:
-    """A probe that is no mere translation, along which energy, forces and products would all stand still."""
+    """A probe that is not a mere translation, along which energy, forces and products would all stand still."""
     probe = None
     for seed in range(PROBE_SEEDS):
         probe = draw(HessianSpec("probes", 1), seed, structure.id, structure.n_atoms)

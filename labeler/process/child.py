@@ -138,7 +138,7 @@ def _be_deterministic() -> None:
 def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Load the teacher that the first message asks for, then answer {"op": "label"} messages until end of file.
 
-    Whatever a teacher raises is an answer, also what is no Exception: sys.exit and Ctrl-C inside of it end no process.
+    Whatever a teacher raises is an answer, also what is not an Exception: sys.exit and Ctrl-C inside of it end no process.
     """
     from hdistill.labeler.process import wire
     from hdistill.labeler.process.child_process import end_with_children

@@ -29,7 +29,7 @@ DTYPE = re.compile("[<>|=][biuf][1248]")
 
 
 class NoMessage(ValueError):
-    """Bytes that are no message, or one that claims more than it may."""
+    """Bytes that are not a message, or one that claims more than it may."""
 
 
 def encode(header: Mapping[str, Any], arrays: Arrays | None = None) -> bytes:

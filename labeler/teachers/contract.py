@@ -239,7 +239,7 @@ def real_array(value: Any, shape: Shape, name: str, structure: Structure) -> NDA
     try:
         array = np.asarray(value)
     except Exception as error:
-        raise NoLabels(f"Structure {structure.id}: its {name} are no array ({type(error).__name__}).") from error
+        raise NoLabels(f"Structure {structure.id}: its {name} are not an array ({type(error).__name__}).") from error
     fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
     if array.dtype.kind not in "fiu" or not fits:
         wanted = "x".join("any" if n is None else str(n) for n in shape) or "one"

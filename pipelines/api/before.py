@@ -53,7 +53,7 @@ def check_split(split: str) -> None:
 
 
 def check_labels(labels: Path | str) -> None:
-    """Raise LabelSetError where a local folder is no label set; its bytes are hashed when it is read."""
+    """Raise LabelSetError where a local folder is not a label set; its bytes are hashed when it is read."""
     from hdistill.data.labelsets.label_set import open_label_set
 
     if isinstance(labels, Path):

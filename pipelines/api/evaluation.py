@@ -102,7 +102,7 @@ def frequencies(structure: Atoms | Structure, hessian: NDArray[np.floating[Any]]
     """Harmonic frequencies in cm^-1, ascending, imaginary ones negative; translations, and rotations of molecules, are left out.
 
     hessian: (3N,N,3) eV/A^2, +d2E/dR2; where it is left out, the Atoms' calculator is asked (HDistillCalculator has it). Raises
-    InputError for a matrix that is no Hessian.
+    InputError for a matrix that is not a Hessian.
     """
     from hdistill.data.structure import Structure
     from hdistill.trainer.evaluation.vibrations import frequencies as harmonic

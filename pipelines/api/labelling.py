@@ -130,13 +130,13 @@ def estimate(
 
 
 def label_settings(subset: Subset, folder: Path, teacher: str | Calculator, settings: LabelOptions) -> LabelSettings:
-    """Raises InputError for a name that is no setting, with the nearest one, and for a calculator that cannot be stored."""
+    """Raises InputError for a name that is not a setting, with the nearest one, and for a calculator that cannot be stored."""
     from hdistill.data.errors import nearest
 
     known = set(LabelSettings.__dataclass_fields__)
     for name in settings:
         if name not in known:
-            raise InputError(f"'{name}' is no setting of label.{nearest(name, known)}")
+            raise InputError(f"'{name}' is not a setting of label.{nearest(name, known)}")
     given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
     if not isinstance(teacher, str):
         if given.get("arguments"):

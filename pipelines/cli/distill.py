@@ -16,7 +16,7 @@ def _numbers(_: Any, option: click.Parameter, text: str | None) -> list[float] |
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise click.BadParameter(f"'{text}' is no list of numbers such as 300,900.", param=option) from None
+        raise click.BadParameter(f"'{text}' is not a list of numbers such as 300,900.", param=option) from None
 
 
 def _defaults() -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AHEAD = (
     0.5,
     1.3,
-)  # times the lowest and the highest temperature: a replica each goes there, and is no part of the verdict
+)  # times the lowest and the highest temperature: a replica each goes there, and is not part of the verdict
 FRAMES = 40  # of a replica, about
 APART_FS = 50.0  # between two frames at least
 SETTLE = 2  # frames at the beginning that are not kept

@@ -42,7 +42,7 @@ def claim(folder: Path, settings: DistillSettings, start: Sequence[str]) -> None
     if not file.exists():
         if folder.exists() and (not folder.is_dir() or any(p.name != "lock" for p in folder.iterdir())):
             raise PlanMismatch(
-                f"{folder} holds something that is no distillation (no {SETTINGS}); give another -o folder."
+                f"{folder} holds something that is not distillation (no {SETTINGS}); give another -o folder."
             )
         publish(file, (json.dumps(wanted, indent=1) + "\n").encode())
         return

@@ -91,11 +91,11 @@ def shares(settings: DistillSettings, seconds_per_structure: float) -> Shares:
 
 
 def settings_from(values: Mapping[str, Any]) -> DistillSettings:
-    """Settings from names and values. Raises InputError for names that are no setting, and without a teacher."""
+    """Settings from names and values. Raises InputError for names that are not settings, and without a teacher."""
     known = {field.name for field in fields(DistillSettings)}
     for name in values:
         if name not in known:
-            raise InputError(f"'{name}' is no setting of distill.{nearest(name, known)}")
+            raise InputError(f"'{name}' is not a setting of distill.{nearest(name, known)}")
     if "teacher" not in values:
         raise InputError("No teacher was named; `hdistill teachers` lists them.")
     lists: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
@@ -127,7 +127,7 @@ def read_recipe(file: Path) -> tuple[list[str], list[str], dict[str, Any]]:
     except OSError as error:
         raise InputError(f"The recipe {file} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The recipe {file} is no TOML: {error}.") from error
+        raise InputError(f"The recipe {file} is not TOML: {error}.") from error
     values = {name.replace("-", "_"): value for name, value in values.items()}
     paths = []
     for name in ("start", "frames"):

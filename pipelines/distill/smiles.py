@@ -16,7 +16,7 @@ def structure_of_smiles(smiles: str) -> Structure:
         from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
     except ImportError:
         raise InputError(
-            f"'{smiles}' is no file; to read it as a SMILES needs RDKit: pip install 'hdistill[smiles]'."
+            f"'{smiles}' is not a file; to read it as a SMILES needs RDKit: pip install 'hdistill[smiles]'."
         ) from None
     rdBase.DisableLog("rdApp.*")
     molecule = Chem.MolFromSmiles(smiles)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FEW_GROUPS = 10  # with fewer start structures than that, each replica and each drawn structure is a group of its own
 IGNORES_CHARGE = ("sevennet", "chgnet", "torchani", "lennard_jones")  # families whose models do not know it
 NO_STRESS = ("torchani",)
-DENSE = 2.0  # A^3 per atom: less is no cell of atoms
+DENSE = 2.0  # A^3 per atom: less is not a cell of atoms
 ELEMENTS = {
     "H C N O": frozenset({1, 6, 7, 8}),
     "H B C N O F Si P S Cl Br I": frozenset({1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53}),

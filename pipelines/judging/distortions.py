@@ -14,7 +14,7 @@ from .subject import Subject
 MOST = 3
 RATTLES = (0.05, 0.1, 0.2, 0.3)  # A, of each coordinate
 STRAINS = (-0.05, -0.02, 0.02, 0.05)  # of each length
-CLOSEST = 0.6  # of the covalent radii: nearer than this is no test of anything
+CLOSEST = 0.6  # of the covalent radii: nearer than this is not a test of anything
 
 
 def distortions(subject: Subject) -> dict[str, Any]:

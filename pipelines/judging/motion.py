@@ -21,7 +21,7 @@ NVT_PS, REPLICAS, FRICTION = 2.0, 2, 0.02  # 1/fs
 SHORT_PS, SHORT_STEP_FS, SETTLE = 1.0, 1.0, 0.2  # of the teacher's run; the first fifth is left out
 SAMPLE_FS = 5.0
 REACH, WIDTH = 6.0, 0.05  # A, of distributions of distances
-BLUR = 2  # bins: noise of a short run is no difference
+BLUR = 2  # bins: noise of a short run is not a difference
 
 
 def dynamics(subject: Subject) -> dict[str, Any]:

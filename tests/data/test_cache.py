@@ -257,5 +257,5 @@ def test_a_file_is_vouched_for_by_itself_and_not_by_another_of_its_name(labels: 
     with mock.patch.object(caches, "sha256_of") as hashing:
         for cache in (one, two, one):
             cache.hold(shard.sha256, shard.bytes, fetch)
-    assert not hashing.called  # a use is no change
+    assert not hashing.called  # a use is not change
     assert len(fetched) == 3

@@ -111,7 +111,7 @@ def test_a_store_that_keeps_less_than_was_sent(tmp_path: Path) -> None:
 
 
 def test_exports_to_what_is_no_file_and_of_no_split(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is not a file"):
         export(tmp_path / "labels", "extxyz", tmp_path)
     with pytest.raises(InputError, match=r"--split was .trian..*train"):
         export(tmp_path / "labels", "extxyz", tmp_path / "x.xyz", "trian")
@@ -159,7 +159,7 @@ def test_a_checkpoint_with_other_numbers_than_it_says(tmp_path: Path) -> None:
 
 
 def test_atoms_of_vasprun_that_are_no_elements(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="atoms called Qq, which are no elements"):
+    with pytest.raises(InputError, match="atoms called Qq, which are not elements"):
         vasprun._numbers(tmp_path / "vasprun.xml", ["Si", "Qq"])
     assert vasprun._numbers(tmp_path, ["Si", "O"]).tolist() == [14, 8]
 

@@ -237,10 +237,10 @@ STRUCTURE: dict[str, tuple[Callable[[h5py.File, Path], Any], str]] = {
     "virtual": (virtual, "outside the file"),
     "unlimited virtual": (unlimited_virtual, "outside the file"),
     "compact": (compact, "neither contiguous nor chunked"),
-    "cycle": (cycle, "energy is no dataset"),
+    "cycle": (cycle, "energy is not a dataset"),
     "type in place of a dataset": (
         in_place_of("energy", lambda f, n: f.__setitem__(n, np.dtype("<f8"))),
-        "is no dataset",
+        "is not a dataset",
     ),
     # what a shard does not have
     "unknown dataset": (add("extra", data=[1]), "'extra' that format version"),
@@ -375,11 +375,11 @@ VALUES: dict[str, tuple[Callable[[Arrays], Any], str]] = {
     "a fourth split": (lambda a: {"split": a["split"] + np.uint8(3)}, "split holds"),
     "pbc of 2": (lambda a: {"pbc": a["pbc"] * np.uint8(2)}, "pbc holds"),
     "group no UTF-8": (lambda a: {"group": np.array([b"\xff\xfe"] * N)}, "group is not UTF-8"),
-    "text no UTF-8": (lambda a: {"info_text": a["info_text"] | np.uint8(0x80)}, "info_text is no JSON"),
-    "text no JSON": (lambda a: {"info_text": a["info_text"] * 0 + np.uint8(ord("{"))}, "info_text is no JSON"),
+    "text no UTF-8": (lambda a: {"info_text": a["info_text"] | np.uint8(0x80)}, "info_text is not JSON"),
+    "text no JSON": (lambda a: {"info_text": a["info_text"] * 0 + np.uint8(ord("{"))}, "info_text is not JSON"),
     "text nested deeply": (
         lambda a: {"info_text": np.full(N << 17, ord("["), "u1"), "info_offsets": np.arange(N + 1) << 17},
-        "info_text is no JSON",
+        "info_text is not JSON",
     ),
     "text no object": (
         lambda a: {"info_text": np.full(N, ord("7"), "u1"), "info_offsets": np.arange(N + 1)},
@@ -592,8 +592,8 @@ BOMBS: dict[str, tuple[str, str]] = {
     "a huge number": ('{"a": ' + "9" * 100_000 + "}", "damaged"),
     "a large number": ('{"a": 9223372036854775808}', "whole number is too large"),
     "a huge exponent": ('{"a": 1e999}', "number is too large"),
-    "NaN": ('{"a": NaN}', "NaN is no number"),
-    "Infinity": ('{"a": -Infinity}', "Infinity is no number"),
+    "NaN": ('{"a": NaN}', "NaN is not a number"),
+    "Infinity": ('{"a": -Infinity}', "Infinity is not a number"),
     "a key twice": ('{"format": "hdistill label set", "format": "x"}', "a key is there twice"),
     "half a character": ('{"a": "\\ud800"}', "surrogates"),
     "not UTF-8": ('{"a": "\udcff"}', "damaged"),

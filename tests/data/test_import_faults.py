@@ -217,7 +217,7 @@ def test_the_checkpoints_as_they_came(tmp_path: Path) -> None:
         ("orca.txt", "$orca_hessian_file\n\n$hessian\n3\n", "error:"),
         ("FORCE_CONSTANTS", "2 2\n1 1\n1.0 0.0 0.0\n", "FORCE_CONSTANTS"),
         ("water.log", "Entering Gaussian System\n", "water.log"),
-        ("vasprun.xml", "<modeling></modeling>\n", "is no vasprun.xml"),
+        ("vasprun.xml", "<modeling></modeling>\n", "is not a vasprun.xml"),
         ("cut.vasprun.xml", "<modeling><calculation>\n", "cut short"),
         ("OUTCAR", " vasp.6.4.2\n", "vasprun.xml is read"),
         ("weights.pt", "\x80\x04.", "run code"),

@@ -1,4 +1,4 @@
-"""Progress on something that is no terminal."""
+"""Progress on something that is not a terminal."""
 
 from __future__ import annotations
 

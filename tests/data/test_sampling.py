@@ -321,7 +321,7 @@ def test_recipes_are_found_and_chosen_by_what_is_periodic(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="Did you mean 'crystal'"):
         read_recipe("crystl")
     (tmp_path / "bad.toml").write_text("moves = [")
-    with pytest.raises(InputError, match="is no TOML"):
+    with pytest.raises(InputError, match="is not TOML"):
         read_recipe(tmp_path / "bad.toml")
     assert amounts_of(move_named("md"), {"ps": 1}).ps == 1
 

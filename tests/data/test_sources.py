@@ -302,7 +302,7 @@ def test_bad_structures_are_counted_and_the_rest_go_on(tmp_path):
             "unknown element": 2,
             "cannot be parsed": 3,
             "charge is not a whole number": 1,
-            "spin is no multiplicity": 1,
+            "spin is not a multiplicity": 1,
             "no atoms": 1,
             "cut short": 1,
         }
@@ -363,7 +363,7 @@ def test_a_frame_with_a_wrong_count_names_file_line_and_frame(tmp_path):
 def test_truncated_and_foreign_files(tmp_path, trajectory):
     write(tmp_path / "a.traj", trajectory)
     (tmp_path / "cut.traj").write_bytes((tmp_path / "a.traj").read_bytes()[:-500])
-    (tmp_path / "foreign.db").write_bytes(b"this is no database at all" * 100)
+    (tmp_path / "foreign.db").write_bytes(b"this is not a database at all" * 100)
     (tmp_path / "foreign.json").write_text('{"a": 1}')
     (tmp_path / "bad.cif").write_text("data_x\nloop_\n_atom_site_label\n")
     write(tmp_path / "whole.xyz", trajectory)
@@ -412,7 +412,7 @@ def test_what_is_not_there_is_told_before_anything_is_read(tmp_path, monkeypatch
         "empty.xyz": r"empty\.xyz is empty",
         "*.cif": "no file and no subset",
         ".": "is a folder",
-        "train.xyz@first": "'first' in 'train.xyz@first' is no slice",
+        "train.xyz@first": "'first' in 'train.xyz@first' is not a slice",
         "train.xyz@::0": "step",
         "missing/train.xyz": "no file and no subset",
         "spice:monomers": "needs --data",
@@ -473,7 +473,7 @@ def test_mapped_smiles(smiles, numbers, charge):
         ("[C]", "no map number"),
         ("[C:1][H:1]", "occurs twice"),
         ("[C:1][H:3]", "not 1 to 2"),
-        ("[Qq:1]", "is no element"),
+        ("[Qq:1]", "is not an element"),
         ("[C:1", "no bracket atom"),
         ("[C:1]([H:2]) x", "no bracket atom"),
     ],

@@ -72,11 +72,11 @@ def test_a_name_that_no_structure_has():
 @pytest.mark.parametrize(
     ("where", "sentence"),
     [
-        ("n_atoms <", r"--where `n_atoms <` is no expression: invalid syntax"),
+        ("n_atoms <", r"--where `n_atoms <` is not an expression: invalid syntax"),
         ("", "1 to 1000 characters"),
-        ("n_atoms = 3", "is no expression"),
-        ("n_atoms; group", "is no expression"),
-        ("(" * 400, "is no expression"),
+        ("n_atoms = 3", "is not an expression"),
+        ("n_atoms; group", "is not an expression"),
+        ("(" * 400, "is not an expression"),
         ("n_atoms > 3 and " * 80 + "True", "1 to 1000 characters"),
         ("1" + "+1" * 300, "parts"),
         ("group.upper() == 'X'", "calls a method"),

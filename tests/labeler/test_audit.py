@@ -240,7 +240,7 @@ def test_the_bait_works_where_the_user_types_its_name(honest: Path, tmp_path: Pa
     manifest = as_json(read_manifest(copy))
     manifest["teacher"]["arguments"] = {"args": ["touch", str(mark)]}
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(HDistillError):  # a process is no calculator
+    with pytest.raises(HDistillError):  # a process is not a calculator
         audit(copy, typed, say=silent)
     assert mark.exists()
 

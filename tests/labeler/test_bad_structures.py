@@ -64,7 +64,7 @@ SKIPPED: dict[str, tuple[Callable[[Atoms], Atoms], str]] = {
     "a dummy atom": (lambda a: with_number(a, 0), "unknown element"),
     "a broken charge": (lambda a: messages(a, charge=0.5), "charge is not a whole number"),
     "a charge that is NaN": (lambda a: messages(a, charge=np.nan), "charge is not a whole number"),
-    "a negative spin": (lambda a: messages(a, spin=-1), "spin is no multiplicity"),
+    "a negative spin": (lambda a: messages(a, spin=-1), "spin is not a multiplicity"),
 }
 
 

@@ -110,7 +110,7 @@ def test_what_must_be_given_and_files_that_cannot_be_read(tmp_path: Path, monkey
     with pytest.raises(InputError, match="clusters example slurm"):
         cluster_file.read(Path("slurm"))
     (tmp_path / "broken.toml").write_text("cores = ")
-    with pytest.raises(InputError, match="is no TOML"):
+    with pytest.raises(InputError, match="is not TOML"):
         cluster_file.read(tmp_path / "broken.toml")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="no command sbatch here, which slurm needs; run hdistill on a login node"):

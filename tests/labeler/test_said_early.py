@@ -19,7 +19,7 @@ QUIET = RunSettings(workers=1, progress=False)
 WRONG = {
     "splits in per cent": (("--splits", "80,10,10"), "they must add up to 1"),
     "two splits": (("--splits", "0.9,0.1"), "three fractions"),
-    "a typo in an expression": (("--where", "n_atoms <= and"), "is no expression"),
+    "a typo in an expression": (("--where", "n_atoms <= and"), "is not an expression"),
     "a name that no structure has": (("--where", "n_atom <= 5"), "n_atom"),
     "nothing matches": (("--where", "n_atoms > 100"), "none matches `n_atoms > 100`; loosen --where"),
     "a task of a teacher without": (("--task", "pbe"), "has one task only"),
@@ -47,7 +47,7 @@ def nobody_starts_a_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_extxyz(tmp_path / "some.xyz", clusters(12))
     write_extxyz(tmp_path / "one.xyz", clusters(1))
-    (tmp_path / "letter.txt").write_text("Dear reader,\n\nthis is no structure.\n")
+    (tmp_path / "letter.txt").write_text("Dear reader,\n\nthis is not a structure.\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

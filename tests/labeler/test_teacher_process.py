@@ -239,7 +239,7 @@ input()"""
     assert soon(lambda: not marked(mark))
 
 
-# Answers that are none: an interpreter that is no Python sends what is in two files, one for each message that it gets.
+# Answers that are none: an interpreter other than Python sends what is in two files, one for each message that it gets.
 
 INFO = {
     **dict.fromkeys(("name", "family", "dtype", "device", "weights_license", "license_class", "level_of_theory"), "x"),

@@ -32,7 +32,7 @@ finally:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("before")
     write_extxyz(folder / "argon.xyz", clusters(6))
-    (folder / "garbage.xyz").write_text("this is no structure\nat all\n")
+    (folder / "garbage.xyz").write_text("this is not a structure\nat all\n")
     write_label_set(folder / "labels", random_samples())
     return folder
 
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("label", "--splits", "80,10,10"), "--splits was '80,10,10'"),
         (("label", "--where", ""), "--where takes an expression"),
         (("label", "--where", "n_atom > 3"), "Did you mean 'n_atoms'"),
-        (("label", "--where", "n_atoms >"), "is no expression"),
+        (("label", "--where", "n_atoms >"), "is not an expression"),
         (("label", "--group-key", "grup"), "Did you mean 'group'"),
         (("label", "--hessian", "probes"), "--hessian was 'probes'"),
         (("label", "--workers", "0"), "--workers was 0"),
@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("label", "--teacher", "7net-0", "--task", "pbe"), "7net-0 has one task only"),
         (("fit", "labels", "-o", "run", "--student", "pain"), "Did you mean 'painn'"),
         (("fit", "labels", "-o", "run", "--recipe", "papre"), "Did you mean 'paper'"),
-        (("fit", ".", "-o", "run"), "is no label set"),
+        (("fit", ".", "-o", "run"), "is not a label set"),
         (("evaluate", "run", "labels", "--split", "tests"), "Did you mean 'test'"),
         (("evaluate", "run", "labels"), "run does not exist"),
         (("md", "run", "none.xyz", "-o", "md"), "could not be read as a structure"),

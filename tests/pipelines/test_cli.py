@@ -123,7 +123,7 @@ def test_quarantine_has_its_own_exit_code(tmp_path: Path) -> None:
 
 def test_wrong_input_is_one_sentence(labels: Path, fitted: Path, source: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.xyz").touch()
-    (tmp_path / "garbage.xyz").write_text("this is no structure\nat all\n")
+    (tmp_path / "garbage.xyz").write_text("this is not a structure\nat all\n")
     unknown = write_extxyz(tmp_path / "unknown.xyz", [with_element(atoms, 36) for atoms in clusters(3)])
     other = tmp_path / "other"
     lj = ("label", "--teacher", "lennard-jones", "-o", other, "--subset")
@@ -139,7 +139,7 @@ def test_wrong_input_is_one_sentence(labels: Path, fitted: Path, source: Path, t
             1,
             "seed = 0 and now seed = 7",
         ),
-        (("fit", tmp_path, "-o", tmp_path / "run"), 1, "is no label set"),
+        (("fit", tmp_path, "-o", tmp_path / "run"), 1, "is not a label set"),
         (("fit", labels, "-o", tmp_path / "run", "--student", "pain"), 1, "Did you mean 'painn'"),
         (("fit", labels, "-o", fitted, "--student", "painn-small", "--seed", 2), 1, "seed"),
         (("evaluate", fitted, labels, "--split", "tests"), 1, "Did you mean 'test'"),

@@ -187,34 +187,34 @@ def test_the_page_is_whole_in_itself(report: Path) -> None:
         assert f"## {title}" in markdown
 
 
-MEASURE = """<script>addEventListener("load", () => {{
+MEASURE = """<script>addEventListener("load", () => {
+const style = getComputedStyle(document.body);
 document.title = [document.documentElement.scrollWidth, innerWidth, document.images.length,
-[...document.images].every(i => i.complete && i.naturalWidth > 0), getComputedStyle(document.body).color,
-matchMedia("(prefers-color-scheme: dark)").matches].join("|"); }});</script>"""
+[...document.images].every(i => i.complete && i.naturalWidth > 0), style.color, style.backgroundColor,
+matchMedia("(prefers-color-scheme: dark)").matches].join("|"); });</script>"""
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here; `make browser` as root installs it on Debian")
 @pytest.mark.parametrize("width", [500, 1400])  # a window of Chromium is no narrower than 500
-def test_the_page_fits_in_a_real_browser(report: Path, tmp_path: Path, width: int) -> None:
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_fits_in_a_real_browser(report: Path, tmp_path: Path, width: int, dark: bool) -> None:
     page = tmp_path / "page.html"
-    inner = MEASURE.replace("{{", "{").replace("}}", "}")
-    page.write_text((report / "report.html").read_text().replace("</body>", f"{inner}</body>"))
+    text = (report / "report.html").read_text()
+    page.write_text(text.replace("</body>", f"{MEASURE}</body>"))
     assert BROWSER is not None
-    command = [
-        BROWSER,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--window-size={width},900",
-        "--enable-logging=stderr",
-    ]
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
+    command += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000"]
+    command += ["--blink-settings=preferredColorScheme=0"] if dark else []
     done = subprocess.run(
-        [*command, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
     title = re.search(r"<title>([^<]*)</title>", done.stdout)
     assert title is not None
-    scroll, inner_width, n_images, whole, _, _ = title[1].split("|")
+    scroll, inner_width, n_images, whole, color, background, is_dark = title[1].split("|")
     assert int(scroll) <= int(inner_width)
-    assert (int(n_images), whole) == (3, "true")
+    assert (int(n_images), whole) == (text.count("<img "), "true")
     assert "CONSOLE" not in done.stderr
+    assert is_dark == str(dark).lower()
+    letters = np.mean([int(n) for n in re.findall(r"\d+", color)[:3]])
+    assert letters > 200 if dark else letters < 60  # light on dark, dark on light
+    assert background  # the browser's own, which follows the scheme

@@ -1,4 +1,4 @@
-"""Dynamics: a known oscillator, a force that is no gradient, what breaks and when, and the same seed twice."""
+"""Dynamics: a known oscillator, a force that is not a gradient, what breaks and when, and the same seed twice."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_what_was_changed_is_refused(bundle: Path) -> None:
     index = json.loads((bundle / BUNDLE).read_text())
     for change, message in (
         ({"files": {**index["files"], "../student.json": "0" * 64}}, "is missing or not what was published"),
-        ({"version": 9}, "is no hdistill bundle of version 1"),
+        ({"version": 9}, "is not a hdistill bundle of version 1"),
         ({"files": 5}, "is damaged"),
         ({"files": {}}, "does not list student.safetensors"),
     ):

@@ -164,7 +164,7 @@ def test_another_fit_in_the_folder_is_refused(argon: Path, tmp_path: Path) -> No
         fit(other, run, replace(QUICK, steps=2), progress=False)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("mine")
-    with pytest.raises(PlanMismatch, match="something that is no fit"):
+    with pytest.raises(PlanMismatch, match="something that is not a fit"):
         fit(argon, tmp_path / "thesis", QUICK, progress=False)
 
 
@@ -270,7 +270,7 @@ def test_a_changed_shard_is_refused(tmp_path: Path) -> None:
         ({"learning_rate": -1.0}, "learning_rate was -1.0; it must be more than 0"),
         ({"ema_decay": 1.0}, "ema_decay was 1.0"),
         ({"targets": "dft"}, "targets was dft; it must be teacher or reference"),
-        ({"hesian_weight": 1.0}, r"'hesian_weight' is no setting of fit. Did you mean 'hessian_weight'\?"),
+        ({"hesian_weight": 1.0}, r"'hesian_weight' is not a setting of fit. Did you mean 'hessian_weight'\?"),
     ],
 )
 def test_settings_that_cannot_be_meant(values: dict[str, object], wanted: str) -> None:

@@ -40,7 +40,7 @@ def test_tensorboard_gets_the_rows(argon: Path, tmp_path: Path) -> None:
 
 
 def test_wandb_writes_offline(argon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb", reason="wandb brings 17 packages and is no part of the dev extra")
+    pytest.importorskip("wandb", reason="wandb brings 17 packages and is not part of the dev extra")
     for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
         monkeypatch.setenv(name, value)
     for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):

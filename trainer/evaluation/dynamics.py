@@ -1,6 +1,6 @@
 """Molecular dynamics with any ASE calculator: does the energy stay where it was, and do the atoms stay together?
 
-`nve` is the test of a force field: what is no gradient of an energy, or no smooth one, heats or cools by itself. The integrators are
+`nve` is the test of a force field: what is not a gradient of an energy, or no smooth one, heats or cools by itself. The integrators are
 ASE's; here are the start, the watch and the figures.
 """
 

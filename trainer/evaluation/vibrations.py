@@ -1,10 +1,10 @@
-"""Harmonic frequencies from a Hessian, without what is no vibration: translations, and rotations of molecules.
+"""Harmonic frequencies from a Hessian, without what is not a vibration: translations, and rotations of molecules.
 
     H_mw = M^-1/2 H M^-1/2,   H_mw u = w^2 u,   frequency = w / (2 pi c)   in cm^-1, -|w| where w^2 < 0 (imaginary)
 
-What is no vibration is removed from the space before the rest is diagonalised, not sorted out of the result: a molecule of N atoms
+What is not a vibration is removed from the space before the rest is diagonalised, not sorted out of the result: a molecule of N atoms
 has 3N - 6 frequencies (3N - 5 where it is linear), a crystal 3N - 3 at the Gamma point of its cell, at any geometry. Away from
-a minimum rotations are no zero modes of H; removing them then is the usual convention (Miller, Handy, Adams, J. Chem. Phys. 72,
+a minimum rotations are not zero modes of H; removing them then is the usual convention (Miller, Handy, Adams, J. Chem. Phys. 72,
 99, 1980, without the direction of the force).
 """
 
@@ -21,7 +21,7 @@ from hdistill.data.structure import HessianProducts, Structure
 Array = NDArray[np.float64]
 
 TO_INVERSE_CM = units._hbar * 1e10 * np.sqrt(units._e / units._amu) / (units._e * units.invcm)  # of sqrt(eV / A^2 / u)
-ASYMMETRY = 0.02  # relative; beyond it a matrix is no Hessian. The compact codec is 3e-3 off
+ASYMMETRY = 0.02  # relative; beyond it a matrix is not a Hessian. The compact codec is 3e-3 off
 LINEAR = 1e-4  # of the largest singular value: a direction in which no atom turns
 
 
@@ -29,7 +29,7 @@ def frequencies(structure: Structure, hessian: NDArray[np.floating]) -> Array:
     """Frequencies in cm^-1, ascending, imaginary ones negative; hessian (3N,N,3) eV/A^2, +d2E/dR2, row 3*atom + axis.
 
     Masses are ASE's, of the natural mixture of isotopes. A structure that is periodic in any direction keeps its rotations.
-    Raises InputError for another shape, values that are no numbers, and a matrix that is not symmetric: forces that are no
+    Raises InputError for another shape, values that are not numbers, and a matrix that is not symmetric: forces that are no
     gradient (direct-force students and teachers) have no normal modes.
     """
     n = structure.n_atoms
@@ -38,13 +38,13 @@ def frequencies(structure: Structure, hessian: NDArray[np.floating]) -> Array:
         raise InputError(f"The Hessian of {n} atoms has the shape {(3 * n, n, 3)}; one of {matrix.shape} was given.")
     matrix = matrix.reshape(3 * n, 3 * n)
     if not np.isfinite(matrix).all():
-        raise InputError(f"The Hessian of structure {structure.id} has values that are no finite numbers.")
+        raise InputError(f"The Hessian of structure {structure.id} has values that are not finite numbers.")
     size = float(np.abs(matrix).max(initial=0.0))
     asymmetry = float(np.abs(matrix - matrix.T).max(initial=0.0))
     if asymmetry > ASYMMETRY * size:
         raise InputError(
             f"The Hessian of structure {structure.id} is not symmetric (by {asymmetry / size:.1%} of its largest element): forces "
-            "that are no gradient of an energy have no normal modes; use a conservative student or teacher."
+            "that are not the gradient of an energy have no normal modes; use a conservative student or teacher."
         )
     weights = np.repeat(atomic_masses[structure.numbers] ** -0.5, 3)
     weighted = 0.5 * (matrix + matrix.T) * np.outer(weights, weights)

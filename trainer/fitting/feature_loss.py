@@ -6,7 +6,7 @@ Graph Neural Networks via Knowledge Distillation", NeurIPS 2023, arXiv 2306.1481
 
 both averaged over atoms and without units: t is normalised by its mean and standard deviation over the training split. A label
 set has no table of the teacher's atom embeddings, so that a2a is to the mean of the node features of each element, where the paper
-takes the teacher's own table. The maps W, b are trained along; they are kept for resuming and are no part of the student.
+takes the teacher's own table. The maps W, b are trained along; they are kept for resuming and are not part of the student.
 """
 
 from __future__ import annotations

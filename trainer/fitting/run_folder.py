@@ -131,7 +131,7 @@ def locked(run: Path) -> Iterator[None]:
     The lock is let go when its holder dies, however it dies. On file systems without locks there is none.
     """
     if not _is_free(run):
-        raise PlanMismatch(f"{run} holds something that is no fit (it has no {SETTINGS}); give another -o folder.")
+        raise PlanMismatch(f"{run} holds something that is not a fit (it has no {SETTINGS}); give another -o folder.")
     file = run / LOCK
     run.mkdir(parents=True, exist_ok=True)
     with _opened_lock(file) as stream:

@@ -108,9 +108,9 @@ class FitSettings:
 
 
 def settings_from(values: Mapping[str, Any]) -> FitSettings:
-    """Settings from a JSON or TOML table. Raises InputError for names that are no setting."""
+    """Settings from a JSON or TOML table. Raises InputError for names that are not settings."""
     known = FitSettings.__dataclass_fields__
     for name in values:
         if name not in known:
-            raise InputError(f"'{name}' is no setting of fit.{nearest(name, known)}")
+            raise InputError(f"'{name}' is not a setting of fit.{nearest(name, known)}")
     return FitSettings(**values)

@@ -40,7 +40,7 @@ class Ending:
 class TrainState:
     """The only mutable thing of a fit. seconds: CPU time of the training steps, a mean over the ranks; best: validation of the
     best student so far; skipped: steps in a row, until now, whose gradient was not finite; hessian_factor: of the weight of the
-    Hessian term, 0.5 once it is halved; ending: where the fit is to end early; maps: what is trained along and is no part of the
+    Hessian term, 0.5 once it is halved; ending: where the fit is to end early; maps: what is trained along and is not part of the
     student (feature_loss.py), as a rule nothing."""
 
     model: nn.Module

@@ -118,7 +118,7 @@ def unpack_tensors(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dic
         length = int.from_bytes(data[:8], "little")
         header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["hdistill"])
         if not isinstance(header, dict):
-            raise ValueError("its header is no object")
+            raise ValueError("its header is not an object")
         return dict(sorted(tensors.items())), header
     except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{name} is damaged or was not written by hdistill ({error}).") from error
@@ -166,7 +166,7 @@ def _card(header: Mapping[str, Any]) -> StudentCard:
             raise ValueError(f"{name} = {value!r:.50}, at most {most} can be")
     elements, energies = card.references.elements, card.references.energies
     if sorted(set(elements)) != list(elements) or not set(elements) <= set(range(1, 119)):
-        raise ValueError("its elements are no atomic numbers in ascending order")
+        raise ValueError("its elements are not atomic numbers in ascending order")
     if len(energies) != len(elements) or not all(map(math.isfinite, (*energies, float(card.scale)))):
         raise ValueError("its reference energies or its scale are not finite numbers, one for each element")
     if card.settings["dtype"] not in ("float32", "float64"):

@@ -17,7 +17,7 @@ GemNet-dT forces along the edges. Sizes: Amin et al., arXiv 2501.09009. What is 
 - The angular basis is Legendre polynomials times the radial basis of the receiving edge; the paper's has spherical Bessel functions.
 - Constant scale factors instead of fitted ones, Gaussian instead of orthogonal fresh weights.
 - Direct forces are pair forces: what an edge gives its centre it takes from its neighbour. So they sum to zero and have no
-  torque, as true forces do (the paper's edges push their centre alone). They are no gradient of the energy.
+  torque, as true forces do (the paper's edges push their centre alone). They are not the gradient of the energy.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def steps_up(max_l: int) -> list[Array]:
 
 
 class Exact(nn.Module):
-    """A module with constants that are no whole numbers, right to the last digit in every precision.
+    """A module with constants that are not whole numbers, right to the last digit in every precision.
 
     torch converts buffers from what they are: made in float32 and converted to float64 they would keep the errors of float32,
     and so would the rotational symmetry of a float64 student. Here they are made anew from float64 whenever a module moves.

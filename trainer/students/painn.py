@@ -24,7 +24,7 @@ class PaiNN(nn.Module):
 
     forward(numbers (A,) int64, edge_index (2,E) int64, vectors (E,3) A) -> (A,) eV, with direct also forces (A,3) eV/A: edge e
     tells atom edge_index[0,e] of atom edge_index[1,e], which lies at vectors[e] from it. All elements must be among `elements`: the
-    caller checks. Direct forces are no gradient of the energies, and their sum is not zero.
+    caller checks. Direct forces are not the gradient of the energies, and their sum is not zero.
     """
 
     species_of: torch.Tensor

@@ -21,7 +21,7 @@ class StudentSize:
     cutoff: float = 0.0
     basis: int = 0
     max_l: int = 0  # of spherical harmonics
-    direct: bool = False  # says forces itself: they are no gradient of its energy
+    direct: bool = False  # says forces itself: they are not the gradient of its energy
     repulsion: bool = False  # stands on the short-range repulsion of repulsion.py
     package: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 def read(path: Path) -> Iterator[HessianRecord | Refused]:
-    """The structure of the last ionic step that has forces. Raises InputError for a file that is cut short, that is no vasprun.xml, and
+    """The structure of the last ionic step that has forces. Raises InputError for a file that is cut short, that is not a vasprun.xml, and
     for one without a Hessian."""
     symbols: list[str] = []
     masses: list[float] = []
@@ -54,9 +54,9 @@ def read(path: Path) -> Iterator[HessianRecord | Refused]:
             f"{path} is cut short or no XML ({error}); a run that has ended leaves a whole one."
         ) from error
     except ValueError as error:
-        raise InputError(f"{path} has what is no number ({error}).") from error
+        raise InputError(f"{path} has what is not a number ({error}).") from error
     if not symbols or geometry is None:
-        raise InputError(f"{path} is no vasprun.xml: it has no atoms.")
+        raise InputError(f"{path} is not a vasprun.xml: it has no atoms.")
     if hessian is None:
         raise InputError(f"{path} has no Hessian; VASP writes it with IBRION = 5 to 8 (finite differences or DFPT).")
     if unit not in UNITS:
@@ -110,7 +110,7 @@ def _numbers(path: Path, symbols: list[str]) -> NDArray[np.int64]:
 
     unknown = sorted({symbol for symbol in symbols if symbol not in atomic_numbers})
     if unknown:
-        raise InputError(f"{path} has atoms called {', '.join(unknown)}, which are no elements.")
+        raise InputError(f"{path} has atoms called {', '.join(unknown)}, which are not elements.")
     return np.array([atomic_numbers[symbol] for symbol in symbols])
 
 

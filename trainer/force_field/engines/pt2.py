@@ -174,7 +174,7 @@ def _read_about(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             about: dict[str, Any] = json.loads(archive.read(_members(archive, ABOUT)[0]))
     except (OSError, zipfile.BadZipFile, LookupError, ValueError) as error:
-        raise InputError(f"{path} is no student's {SUFFIX} ({error}); make one with `hdistill export`.") from error
+        raise InputError(f"{path} is not a student's {SUFFIX} ({error}); make one with `hdistill export`.") from error
     return about
 
 
