@@ -154,7 +154,9 @@ def _reference(teacher: Any, task: str | None, device: str, out: Path | None) ->
     if not isinstance(teacher, str):
         return Reference(lambda: teacher, type(teacher).__name__, file)
     from hdistill.labeler.teacher_calculator import TeacherCalculator
+    from hdistill.labeler.teachers import environments, registry
 
+    environments.interpreter(registry.request(teacher, task, device=device).family, None)
     calculator = TeacherCalculator(teacher, task, device=device)  # its process starts when it is first asked
     return Reference(lambda: calculator, teacher if task is None else f"{teacher}, {task}", file)
 

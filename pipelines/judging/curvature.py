@@ -64,7 +64,7 @@ def vibrations(atoms: Atoms, student: Any, teacher: Any | None) -> dict[str, Any
     here = minimum(start, student)
     own = _frequencies(here, student)
     row: dict[str, Any] = {
-        "formula": str(atoms.symbols),
+        "formula": atoms.get_chemical_formula(),
         "n_atoms": len(atoms),
         "student": own.tolist(),
         "n_imaginary": int((own < IMAGINARY).sum()),
@@ -89,7 +89,7 @@ def crystal(atoms: Atoms, student: Any, teacher: Any | None) -> dict[str, Any]:
     at = ph.primitive_of(minimum(atoms, student if teacher is None else teacher, cell=True))
     displaced = ph.displaced(at)
     row: dict[str, Any] = {
-        "formula": str(at.symbols),
+        "formula": at.get_chemical_formula(),
         "n_atoms": len(displaced.supercell),
         "n_displacements": len(displaced.supercells_with_displacements),
         "frequency_mae": None,
@@ -114,7 +114,7 @@ def against_dft(subject: Subject) -> dict[str, Any]:
 def beside_forces(path: Path, student: Any, teacher: Any | None) -> dict[str, Any]:
     measured = ph.measured_phonons(path)
     row: dict[str, Any] = {
-        "formula": str(Atoms(measured.primitive.symbols).symbols),
+        "formula": Atoms(measured.primitive.symbols).get_chemical_formula(),
         "n_atoms": len(measured.supercell),
         "n_displacements": len(measured.supercells_with_displacements),
         "dft": ph.figures(measured),
@@ -147,5 +147,5 @@ def _tried(make: Any, atoms: Atoms) -> dict[str, Any]:
     try:
         result: dict[str, Any] = make()
     except HDistillError as error:
-        return {"formula": str(atoms.symbols), "why": str(error)}
+        return {"formula": atoms.get_chemical_formula(), "why": str(error)}
     return result

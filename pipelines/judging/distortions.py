@@ -51,7 +51,7 @@ def distortions(subject: Subject) -> dict[str, Any]:
                     }
                 )
             bar.advance()
-    return {"rows": rows, "n_too_close": close, "formulas": [str(atoms.symbols) for atoms in given]}
+    return {"rows": rows, "n_too_close": close, "formulas": [atoms.get_chemical_formula() for atoms in given]}
 
 
 def distorted(atoms: Atoms, kind: str, amount: float, seed: int) -> Atoms:

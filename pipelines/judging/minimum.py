@@ -30,11 +30,12 @@ def minimum(atoms: Atoms, calculator: Any, cell: bool = False, fmax: float = FMA
     for at_minimum in optimiser.irun(fmax=fmax, steps=steps):
         reached = bool(at_minimum)
         if not np.isfinite(at.positions).all() or not np.isfinite(at.get_potential_energy()):
-            raise InputError(f"{at.symbols} fell apart while it was relaxed.")
+            raise InputError(f"{at.get_chemical_formula()} fell apart while it was relaxed.")
     if not reached:
         largest = float(np.linalg.norm(at.get_forces(), axis=1).max())
         raise InputError(
-            f"{at.symbols} reached no minimum within {steps} steps: the largest force is still {largest:.3f} eV/A ({fmax} was wanted)."
+            f"{at.get_chemical_formula()} reached no minimum within {steps} steps: the largest force is still {largest:.3f} eV/A "
+            f"({fmax} was wanted)."
         )
     return at
 

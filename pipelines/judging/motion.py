@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hdistill.data.errors import InputError
 
+from .minimum import minimum
 from .subject import Subject
 
 Array = NDArray[np.float64]
@@ -25,15 +26,16 @@ BLUR = 2  # bins: noise of a short run is not a difference
 
 
 def dynamics(subject: Subject) -> dict[str, Any]:
-    """The first structure at constant energy from each temperature: drift (meV/atom over the run, by least squares), largest
+    """The first structure, relaxed, at constant energy from each temperature: drift (meV/atom over the run, by least squares), largest
     excursion, momentum of the whole at the end (A/fs, a velocity); then replicas with a thermostat at the highest temperature."""
     from hdistill.trainer.evaluation.dynamics import Motion, run
 
-    atoms, calculator = subject.atoms(1)[0], subject.student()
+    calculator = subject.student()
     if not calculator.conservative:
         raise InputError(
             "The student predicts forces directly: they are the gradient of no energy, so that none is conserved."
         )
+    atoms = _start(subject, calculator)
     steps, long = round(1e3 * NVE_PS / STEP_FS), round(1e3 * NVT_PS / STEP_FS)
     runs, replicas = [], []
     total = len(TEMPERATURES) * steps + REPLICAS * long
@@ -56,11 +58,22 @@ def dynamics(subject: Subject) -> dict[str, Any]:
         "runs": runs,
         "replicas": replicas,
         "n_whole": sum(each["stable"] for each in replicas),
-        "formula": str(atoms.symbols),
+        "formula": atoms.get_chemical_formula(),
         "n_atoms": len(atoms),
         "largest_drift": max(drifts) if drifts else None,
         "stable_ps": min(each["stable_until_fs"] for each in (*runs, *replicas)) / 1e3,
     }
+
+
+def _start(subject: Subject, calculator: Any) -> Atoms:
+    """The first structure, relaxed; as it is where no minimum is near."""
+    atoms = subject.atoms(1)[0]
+    try:
+        relaxed = minimum(atoms, calculator, fmax=0.05)
+    except InputError:
+        return atoms
+    relaxed.calc = None
+    return relaxed
 
 
 def trajectories(subject: Subject) -> dict[str, Any]:
@@ -69,11 +82,12 @@ def trajectories(subject: Subject) -> dict[str, Any]:
     pairs: distances A, how often (per A, of the student and the teacher), overlap of the two, 1 where they are the same, and that of
     the two halves of the teacher's run, which is what chance leaves; vibration: mean square distance from the mean place, A^2, by element.
     """
-    teacher, atoms = subject.require_teacher(), subject.atoms(1)[0]
+    teacher = subject.require_teacher()
+    atoms = _start(subject, teacher)
     with subject.bar(2 * round(1e3 * SHORT_PS / SAMPLE_FS), "frames", "trajectories") as bar:
         here = frames(atoms, subject.student(), bar.advance)
         there = frames(atoms, teacher, bar.advance)
-    return {"formula": str(atoms.symbols), "n_atoms": len(atoms), **beside(here, there, atoms)}
+    return {"formula": atoms.get_chemical_formula(), "n_atoms": len(atoms), **beside(here, there, atoms)}
 
 
 def frames(atoms: Atoms, calculator: Any, tick: Any = lambda: None) -> list[Atoms]:

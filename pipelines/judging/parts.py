@@ -88,8 +88,9 @@ def judge(subject: Subject, names: Sequence[str], keep: Path | None) -> dict[str
         if figures is None:
             try:
                 figures = PARTS[name].make(subject)
-            except HDistillError as error:
-                figures = {"does_not_apply": str(error)}
+            except HDistillError as error:  # not kept: what was missing may be there the next time
+                done[name] = {"does_not_apply": str(error)}
+                continue
             if file is not None:
                 publish(file, json.dumps({"of": of, "part": figures}).encode(), replace=True)
         done[name] = figures

@@ -42,7 +42,7 @@ def primitive_of(crystal: Atoms) -> Atoms:
     cell = (crystal.cell.array, crystal.get_scaled_positions(), crystal.numbers)
     standard = spglib.standardize_cell(cell, to_primitive=True, symprec=SYMMETRY)
     if standard is None:
-        raise InputError(f"No space group of {crystal.symbols} was found.")
+        raise InputError(f"No space group of {crystal.get_chemical_formula()} was found.")
     lattice, fractions, numbers = standard
     return Atoms(numbers, scaled_positions=fractions, cell=lattice, pbc=True)
 
@@ -69,7 +69,8 @@ def displaced(primitive: Atoms) -> Any:
     n = len(phonons.displacements)
     if n > MOST_DISPLACED:
         raise InputError(
-            f"{primitive.symbols} has little symmetry: {n} displaced supercells are more than the {MOST_DISPLACED} that are tried."
+            f"{primitive.get_chemical_formula()} has little symmetry: {n} displaced supercells are more than "
+            f"the {MOST_DISPLACED} that are tried."
         )
     return phonons
 

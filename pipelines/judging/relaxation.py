@@ -33,7 +33,7 @@ def relaxation(subject: Subject) -> dict[str, Any]:
             try:
                 rows.append(relaxed(atoms, student, teacher))
             except HDistillError as error:
-                rows.append({"formula": str(atoms.symbols), "why": str(error)})
+                rows.append({"formula": atoms.get_chemical_formula(), "why": str(error)})
             bar.advance()
 
     def all_of(key: str) -> list[float]:
@@ -60,7 +60,7 @@ def relaxed(atoms: Atoms, student: Any, teacher: Any | None) -> dict[str, Any]:
     start = there.copy()
     start.rattle(RATTLE, seed=0)
     here = minimum(start, student, cell=periodic)
-    row: dict[str, Any] = {"formula": str(atoms.symbols), "n_atoms": len(atoms)}
+    row: dict[str, Any] = {"formula": atoms.get_chemical_formula(), "n_atoms": len(atoms)}
     row |= {"rmsd": None, "energy_above": None, "lattice_error": None, "bulk_modulus_error": None}
     if teacher is not None:
         judged = here.copy()
@@ -92,7 +92,7 @@ def of_crystal(start: Atoms, calculator: Any) -> dict[str, Any]:
         energies.append(scaled.get_potential_energy())
     volume, _, modulus = EquationOfState(volumes, energies, eos="birchmurnaghan").fit(warn=False)
     return {
-        "formula": str(at.symbols),
+        "formula": at.get_chemical_formula(),
         "lattice": at.cell.lengths().tolist(),
         "angles": at.cell.angles().tolist(),
         "volume": volume / len(at),

@@ -20,7 +20,7 @@ MOST_MOLECULES, MOST_OF_A_KIND = 2, 4
 BONDED = 1.25  # of the covalent radii
 STRETCH = np.linspace(0.85, 1.3, 10)  # of the length
 BEND = np.linspace(-20, 20, 9)  # degrees
-TURN = np.arange(0.0, 360.0, 30.0)  # degrees
+TURN = np.arange(0.0, 360.0, 15.0)  # degrees
 KCAL = units.kcal / units.mol
 
 
@@ -61,7 +61,7 @@ def curve(
             lines[who].append((_energy(at, positions, model) - zero[who]) / KCAL)
     off = np.abs(np.array(lines["teacher"]) - np.array(lines["student"]))
     return {
-        "molecule": str(at.symbols),
+        "molecule": at.get_chemical_formula(),
         "kind": kind,
         "atoms": name,
         "at": kept,

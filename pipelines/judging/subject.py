@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from ase import Atoms
 
 from hdistill.data.errors import InputError
@@ -44,36 +44,35 @@ class Subject:
         return self.teacher
 
     def atoms(self, most: int) -> list[Atoms]:
-        """Up to so many structures of the student's elements: those that were given, else one of each held-out group.
-
-        Raises InputError where there is none.
+        """Up to so many structures of the student's elements: those that were given, else of each held-out composition the one that
+        is nearest to a minimum. Raises InputError where there is none.
         """
         from hdistill.trainer.force_field.checkpoint import load_student
 
         known = set(load_student(self.run).card.references.elements)
-        chosen: list[Atoms] = []
-        for atoms in self.structures or self._held_out():
-            if set(atoms.numbers.tolist()) <= known:
-                chosen.append(atoms.copy())
-            if len(chosen) == most:
-                break
+        chosen = [atoms.copy() for atoms in self.structures if set(atoms.numbers.tolist()) <= known]
+        if not self.structures:
+            chosen = self._held_out(known)
         if not chosen:
             where = "--structures has" if self.structures else f"Split '{self.split}' has"
             raise InputError(f"{where} no structure of the student's elements.")
-        return chosen
+        return chosen[:most]
 
     def bar(self, total: int | None, unit: str, what: str) -> AbstractContextManager[Progress]:
         return progress(total, unit, what, self.progress)
 
-    def _held_out(self) -> Iterator[Atoms]:
+    def _held_out(self, known: set[int]) -> list[Atoms]:
         from hdistill.data.sharing.remote import open_labels
         from hdistill.trainer.evaluation.errors import samples_of
 
-        seen: set[str] = set()
+        best: dict[str, tuple[float, Atoms]] = {}
         for sample in samples_of(open_labels(self.labels), self.split):
             s = sample.structure
-            if s.group in seen:
+            if not set(s.numbers.tolist()) <= known:
                 continue
-            seen.add(s.group)
-            info = {"charge": s.charge, "spin": s.spin}
-            yield Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc, info=info)
+            atoms = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc, info={"charge": s.charge, "spin": s.spin})
+            formula = f"{atoms.symbols.formula.reduce()[0]:hill} {s.pbc.tolist()}"
+            size = float(np.square(sample.labels.forces).mean())
+            if formula not in best or size < best[formula][0]:
+                best[formula] = (size, atoms)
+        return [atoms for _, atoms in best.values()]

@@ -138,7 +138,8 @@ def _dft(part: Mapping[str, Any]) -> Section:
 
 def _relaxation(part: Mapping[str, Any]) -> Section:
     rows: list[tuple[str, str, str]] = []
-    count = f"{len(part['structures'])} structures, from starts rattled by 0.1 Å"
+    n = len(part["structures"])
+    count = f"{n} structure{'s' if n != 1 else ''}, from starts rattled by 0.1 Å"
     for key, name, unit, form in (
         ("rmsd", "distance from the teacher's minimum, rms", "Å", ".3f"),
         ("energy_above", "the teacher's energy there, above its minimum", "meV/atom", ".2f"),
