@@ -19,7 +19,7 @@ from ..sources.record import Unusable
 from ..sources.units import UnitError, Units, combine, derived, parse, parse_energy_over_length
 from ..structure import Structure
 from .hessians.checks import defects, hessian_problem, structure_problem
-from .hessians.contract import HessianRecord, Refused, reader_of
+from .hessians.contract import HessianRecord, Refused, Stated, reading
 from .hessians.layout import as_matrix
 
 
@@ -29,6 +29,7 @@ class ImportSettings:
 
     units: of energies over lengths, as in hartree/bohr, for energies, forces and Hessians; None: the file says so.
     length: of positions, A, bohr or nm; None: the file says so, or A. negate: the file's Hessians have the sign of dF/dR.
+    geometry, energy (eV), at_minimum: of formats that leave them out, see Stated.
     """
 
     hessian: str = "probes:4"
@@ -42,6 +43,13 @@ class ImportSettings:
     licence: str = "unknown"
     citation: str = ""
     group_key: str | None = None
+    geometry: Path | None = None
+    energy: float | None = None
+    at_minimum: bool = False
+
+    @property
+    def stated(self) -> Stated:
+        return Stated(self.geometry, self.energy, self.at_minimum)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +127,10 @@ def survey_of(file: Path, settings: ImportSettings) -> Survey:
 
 def labelled(file: Path, settings: ImportSettings, survey: Survey) -> Iterator[Labelled]:
     """The structures of a file with labels in eV and A and the sign of +d2E/dR2; what cannot be read goes to quarantine."""
-    reader = reader_of(file)
+    reader, items = reading(file, settings.stated)
     options = option_units(settings)
     keys = Keys(group=settings.group_key, units=options)
-    for item in reader.read(file):
+    for item in items:
         survey.n_read += 1
         if isinstance(item, Refused):
             survey.refuse(item.place, item.why.reason, str(item.why))

@@ -9,5 +9,9 @@ hdf5.py          HDF5
 npz.py           numpy archives
 fchk.py          formatted checkpoints of Gaussian and Q-Chem
 vasprun.py       vasprun.xml of VASP runs with a Hessian
+orca.py          ORCA's .hess
+turbomole.py     the file `hessian` of Turbomole and xTB
+phonopy_files.py  phonopy's files
+minimum.py       forces that nobody wrote down, frequencies that somebody did
 unread.py        formats that are recognised and not read, with what to do
 """

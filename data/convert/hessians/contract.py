@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ...errors import InputError
 from ...sources.record import Record, Unusable
 
 
@@ -34,17 +35,44 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class HessianReader:
-    """One format. recognises(path): the reader with the lowest `order` is asked first. read(path): raises InputError.
+class Stated:
+    """What the user says of a file whose format leaves it out. geometry: the file that has it; energy: eV; at_minimum: the forces
+    are 0, and so is the energy where none is stated."""
 
-    length_is_known: whether the format has a unit of length, where the file states none.
+    geometry: Path | None = None
+    energy: float | None = None
+    at_minimum: bool = False
+
+    @property
+    def options(self) -> list[str]:
+        given = (("--geometry", self.geometry), ("--energy", self.energy), ("--at-minimum", self.at_minimum or None))
+        return [option for option, value in given if value is not None]
+
+
+@dataclass(frozen=True)
+class HessianReader:
+    """One format. recognises(path): the reader with the lowest `order` is asked first. read(path, stated): raises InputError.
+
+    takes: the options of Stated that are of use to it; others are refused. length_is_known: whether the format has a unit of length,
+    where the file states none.
     """
 
     name: str
     recognises: Callable[[Path], bool]
-    read: Callable[[Path], Iterator[HessianRecord | Refused]]
+    read: Callable[..., Iterator[HessianRecord | Refused]]
+    takes: tuple[str, ...] = ()
     length_is_known: bool = False
     order: int = 50
+
+
+def reading(path: Path, stated: Stated = Stated()) -> tuple[HessianReader, Iterator[HessianRecord | Refused]]:
+    """The reader of a file, and what it reads. Raises InputError for what is stated and not used."""
+    reader = reader_of(path)
+    useless = [option for option in stated.options if option not in reader.takes]
+    if useless:
+        takes = f"; of these it takes {', '.join(reader.takes)}" if reader.takes else ""
+        raise InputError(f"{path} is read as {reader.name}, which has no use for {', '.join(useless)}{takes}.")
+    return reader, reader.read(path, stated) if reader.takes else reader.read(path)
 
 
 @cache

@@ -11,10 +11,6 @@ from .contract import HessianReader
 
 PICKLES = (".lmdb", ".pt", ".pth", ".pkl", ".pickle")
 BY_NAME = (
-    (re.compile(r"\.hess$"), "an ORCA Hessian, which has neither energy nor forces"),
-    (re.compile(r"^FORCE_CONSTANTS|^force_constants\.hdf5$"), "force constants of phonopy, without energy and forces"),
-    (re.compile(r"^FORCE_SETS|phonopy.*\.ya?ml(\.xz)?$"), "displacements and forces of phonopy"),
-    (re.compile(r"^hessian$"), "a Hessian of xTB or Turbomole, without geometry, energy and forces"),
     (re.compile(r"^OUTCAR"), "an output of VASP (its vasprun.xml is read)"),
     (re.compile(r"\.(out|log)$"), "the text output of a program"),
 )
@@ -30,7 +26,7 @@ def read(path: Path) -> NoReturn:
         )
     raise InputError(
         f"{path} is {what}; import takes extended XYZ, HDF5, npz, .fchk or vasprun.xml with positions, energy, forces and Hessian of each "
-        "structure (docs/label-sets.md has the layouts)."
+        "structure, ORCA's .hess, xTB's and Turbomole's hessian, and phonopy's files (docs/label-sets.md has the layouts)."
     )
 
 

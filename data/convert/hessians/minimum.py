@@ -1,0 +1,69 @@
+"""Energies and forces of formats that have a Hessian alone: from a file beside it, or because the user says that it is a minimum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import units
+from ase.data import atomic_masses
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from .contract import Stated
+
+Array = NDArray[np.float64]
+OPTIONS = ("--energy", "--at-minimum")
+MOST_FORCE, SOME_FORCE = 1.0, 0.1  # eV/A
+TOLERANCE, LOWEST = 0.01, 300.0  # of a frequency; cm^-1, below which rotations and the step of differences show
+TO_INVERSE_CM = float(  # of sqrt(hartree / bohr^2 / u)
+    np.sqrt(units.Hartree) / units.Bohr * units._hbar * 1e10 * np.sqrt(units._e / units._amu) / (units._e * units.invcm)
+)
+
+
+def at_rest(
+    path: Path, positions: Array, hessian: Array, stated: Stated, looked_for: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Energy (eV) and forces (eV/A) that nobody wrote down, and what is said of them; positions A, hessian (3N,3N) eV/A^2.
+
+    Raises InputError unless the user vouches for a minimum, and where the Hessian itself says that it is none: turning a molecule by an
+    angle turns its forces, so that |H (e x R)| = |e x F| per radian.
+    """
+    if not stated.at_minimum:
+        raise InputError(
+            f"{path} has a Hessian and no forces, and {looked_for} is not beside it; say --at-minimum if it is one of a minimum, "
+            "where forces are 0, and --energy EV for its energy."
+        )
+    said: tuple[str, ...] = ("forces are taken as 0: --at-minimum",)
+    if stated.energy is None:
+        said += ("no energy is stated: taken as 0 eV (--energy)",)
+    arms = positions - positions.mean(0)
+    turns = np.stack([np.cross(axis, arms).ravel() for axis in np.eye(3)], axis=1)
+    forces = float(np.abs(hessian @ turns).max())
+    if forces > MOST_FORCE:
+        raise InputError(
+            f"{path} is not of a minimum of its geometry: turning it shows forces of about {forces:.2g} eV/A; give the geometry that "
+            "the Hessian is of, or its gradient."
+        )
+    if forces > SOME_FORCE:
+        said += (f"turning it shows forces of about {forces:.2g} eV/A, which are left out",)
+    return {"energy": stated.energy or 0.0, "forces": np.zeros_like(positions)}, said
+
+
+def require_stated_frequencies(path: Path, numbers: Any, hessian: Array, stated: Array, where: str) -> None:
+    """Raise InputError where a Hessian (3N,3N) in hartree/bohr^2 has other frequencies than its file says (cm^-1)."""
+    weights = np.repeat(atomic_masses[np.asarray(numbers)] ** -0.5, 3)
+    squares = np.linalg.eigvalsh(0.5 * (hessian + hessian.T) * np.outer(weights, weights))
+    own = np.sort(np.sqrt(np.abs(squares)) * np.sign(squares))[::-1] * TO_INVERSE_CM
+    wanted = np.sort(stated)[::-1]
+    n = int((wanted > LOWEST).sum())
+    if n == 0:
+        return
+    off = np.abs(own[:n] / wanted[:n] - 1)
+    if off.max() > TOLERANCE:
+        worst = int(off.argmax())
+        raise InputError(
+            f"{path}: its Hessian has a frequency of {own[worst]:.1f} cm^-1 where {where} says {wanted[worst]:.1f}; it is of another "
+            "structure, or of another isotope, or damaged."
+        )
