@@ -7,7 +7,6 @@ names a structure is a number only where it is a plain whole one. Other programs
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..support.strict_json import loads
 from .record import Unusable
 from .units import UnitError, Units, parse, stated_in
 
@@ -168,7 +168,7 @@ def _named(text: str) -> str | int:
 
 def _json(text: str) -> Any:
     try:
-        value = json.loads(text.strip().removeprefix("_JSON"))
+        value = loads(text.strip().removeprefix("_JSON"))
         array = np.array(value)
         return array if array.dtype.kind in "ifb" else value
     except ValueError:

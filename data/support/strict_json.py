@@ -7,15 +7,43 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from ..errors import LabelSetError
 
 MAX_DEPTH = 32
+MAX_NESTING = 500  # of any JSON that is read
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+BLOCK_BYTES = 1 << 20
+_STEPS = np.zeros(256, np.int8)
+_STEPS[[ord("["), ord("{")]] = 1
+_STEPS[[ord("]"), ord("}")]] = -1
 _SURROGATE = re.compile("[\ud800-\udfff]")  # searched for, not encoded: that would take a text's memory once more
 MAX_BYTES = 16 << 20
 MAX_WIDE_BYTES = (
     1 << 20
 )  # with characters beyond ASCII, which json.dumps escapes: one of them makes a text four times as large
 MAX_VALUES = 1 << 20  # about 100 bytes of memory each; a quarantine of 10^5 structures has as many
+
+
+def loads(data: bytes | str, **options: Any) -> Any:
+    """json.loads, but what is nested too deeply is a ValueError whatever the interpreter's limit of recursion: packages raise that for
+    the whole process (symfc to 100,000), and then the parser runs out of stack, which ends the process."""
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if _depth(raw) > MAX_NESTING and _depth(_STRINGS.sub(b"", raw)) > MAX_NESTING:
+        raise ValueError(f"nested more than {MAX_NESTING} deep")
+    return json.loads(data, **options)
+
+
+def _depth(raw: bytes) -> int:
+    """Of brackets, those inside strings counted, too; a megabyte at a time."""
+    deepest = level = 0
+    for start in range(0, len(raw), BLOCK_BYTES):
+        steps = _STEPS[np.frombuffer(raw, np.uint8, min(BLOCK_BYTES, len(raw) - start), start)]
+        levels = np.cumsum(steps, dtype=np.int32)
+        deepest = max(deepest, level + int(levels.max()))
+        level += int(levels[-1])
+    return deepest
 
 
 def read_object(data: bytes, what: str) -> dict[str, Any]:
@@ -28,7 +56,7 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
     if too_large or (len(data) > MAX_VALUES and _n_separators(data) > MAX_VALUES):
         raise LabelSetError(f"{what} is larger than it can be; it was refused.")
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
         if not isinstance(value, dict):
             raise ValueError("no object")
         for leaf in _leaves(value):
@@ -42,7 +70,7 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
 def read_info(data: bytes) -> dict[str, Any]:
     """What the source said of one structure; NaN is allowed, as sources say it. Raises LabelSetError."""
     try:
-        value = json.loads(data.decode()) if data else {}
+        value = loads(data.decode()) if data else {}
     except (ValueError, RecursionError) as error:
         raise LabelSetError(f"A shard's info_text is not JSON ({error}); restore the shard from its origin.") from error
     if not isinstance(value, dict):

@@ -23,6 +23,7 @@ from hdistill.data.format.codec import Codec
 from hdistill.data.probes import HessianSpec, parse_spec
 from hdistill.data.structure import Structure
 from hdistill.data.support.publish import publish
+from hdistill.data.support.strict_json import loads
 
 from ..process.batching import cut_greedily
 from ..teachers import registry
@@ -133,7 +134,7 @@ def save(plan: Plan, folder: Path) -> Plan:
 def load(folder: Path) -> Plan:
     """The plan in a folder. Raises LabelSetError where it is damaged or of another version."""
     try:
-        content = json.loads((folder / PLAN).read_bytes())
+        content = loads((folder / PLAN).read_bytes())
         stated = content.pop("digest")
         if content.pop("version", None) != VERSION:
             raise LabelSetError(f"{folder / PLAN} is of another version of hdistill; label into a new directory.")

@@ -6,7 +6,6 @@ The books must balance: the ids of a chunk and of its quarantine are together ex
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +25,7 @@ from hdistill.data.format.records import (
 from hdistill.data.format.shard_file import read_arrays
 from hdistill.data.labelsets.balance import id_sum, plus
 from hdistill.data.labelsets.writer import Block, Facts, write
+from hdistill.data.support.strict_json import loads
 from hdistill.data.support.typed import typed
 
 from ..planning.plan import Plan, base_name, chunk_path, ids_of, quarantine_path
@@ -111,7 +111,7 @@ def _rows(file: Path, sha256: str, chunk: int, path: Path) -> list[QuarantineRow
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ChunkDamaged(chunk, path, f"has a quarantine that was changed ({file.name})")
     names = QuarantineRow.__struct_fields__
-    return [QuarantineRow(**{name: row[name] for name in names}) for row in json.loads(data)]
+    return [QuarantineRow(**{name: row[name] for name in names}) for row in loads(data)]
 
 
 def facts(plan: Plan, rows: list[QuarantineRow]) -> Facts:

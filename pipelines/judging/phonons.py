@@ -15,6 +15,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from hdistill.data.errors import InputError
+from hdistill.data.support.recursion import deep_recursion
 
 Array = NDArray[np.float64]
 DISPLACEMENT = 0.01  # A
@@ -193,7 +194,8 @@ def _forces(cell: Any, calculator: Any) -> Array:
 
 def _produce(phonons: Any) -> None:
     random = "displacements" in phonons.dataset  # of all atoms at once: fitted, with the crystal's symmetry
-    phonons.produce_force_constants(show_drift=False, fc_calculator="symfc" if random else None)
+    with deep_recursion():
+        phonons.produce_force_constants(show_drift=False, fc_calculator="symfc" if random else None)
 
 
 def _bare(dataset: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -188,3 +190,20 @@ def test_a_hessian_that_would_not_fit_is_not_read(tmp_path: Path, monkeypatch: p
 def test_hashes_have_one_length() -> None:
     with pytest.raises(ValueError, match="a key of 15 bytes"):
         DigestSet().add(b"x" * 15)
+
+
+def test_json_that_is_nested_too_deeply_ends_no_process_whose_limit_was_raised() -> None:
+    """Packages raise the limit of recursion for the whole process; then the parser itself would run out of stack."""
+    code = (
+        "import sys; sys.setrecursionlimit(10**6)\n"
+        "from hdistill.data.errors import LabelSetError\n"
+        "from hdistill.data.support.strict_json import loads, read_info, read_object\n"
+        "for text in ('[' * 10**6, '{\"a\":' * 10**6, '[' * 10**5 + ']' * 10**5):\n"
+        "    for read in (loads, read_info, lambda data: read_object(data, 'x')):\n"
+        "        try: read(text.encode())\n"
+        "        except (LabelSetError, ValueError): pass\n"
+        "        else: raise SystemExit(5)\n"
+        "assert loads('[\"' + '[' * 10**4 + '\"]') == ['[' * 10**4]\n"
+        "assert loads('[\"\\\\\\\"' + '{' * 10**4 + '\", 1]')[1] == 1\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -383,7 +383,7 @@ VALUES: dict[str, tuple[Callable[[Arrays], Any], str]] = {
     ),
     "text no object": (
         lambda a: {"info_text": np.full(N, ord("7"), "u1"), "info_offsets": np.arange(N + 1)},
-        "no JSON object",
+        "not a JSON object",
     ),
     # found by `verify`
     "energy not finite": (lambda a: {"energy": a["energy"] * np.inf}, "energy holds inf"),
@@ -513,7 +513,7 @@ def change_manifest(labels: Path, **changes: object) -> None:
 
 
 def test_manifests_that_are_wrong(labels: Path, tmp_path: Path) -> None:
-    with pytest.raises(LabelSetError, match="no label set"):
+    with pytest.raises(LabelSetError, match="not a label set"):
         open_label_set(tmp_path / "nothing")
     good = (labels / "manifest.json").read_text()
     first, second = json.loads(good)["shards"]

@@ -196,7 +196,7 @@ def test_http_without_listings(labels: Path, tmp_path: Path) -> None:
         pull(web.address + "/", tmp_path / "back", progress=False)
         assert files(tmp_path / "back") == files(labels)
         assert len(web.asked) == 7  # manifest, 4 shards, and whether anything was stated or permitted
-        with pytest.raises(LabelSetError, match=r"no label set.*manifest\.json"):
+        with pytest.raises(LabelSetError, match=r"not a label set.*manifest\.json"):
             pull(web.address + "/elsewhere", tmp_path / "other", progress=False)
         with pytest.raises(RemoteError, match="can be read and not written"):
             push(labels, web.address, progress=False)
@@ -444,7 +444,7 @@ def test_killed_in_the_middle_of_a_push(s3: Bucket, labels: Path, tmp_path: Path
     there = s3.objects()
     assert "manifest.json" not in there
     assert [name for name in names if name in there] == names[:at]
-    with pytest.raises(LabelSetError, match="no label set, or not yet"):
+    with pytest.raises(LabelSetError, match="not a label set, or not yet"):
         pull(s3.address, tmp_path / "back", progress=False)
     assert push(labels, s3.address, progress=False).n_moved == max(0, 4 - at)
     assert s3.objects() == files(labels)
@@ -456,7 +456,7 @@ def test_s3_errors_are_sentences(s3: Bucket, labels: Path, tmp_path: Path, monke
     for action in (lambda a: push(labels, a, progress=False), lambda a: pull(a, tmp_path / "back", progress=False)):
         with pytest.raises(RemoteError, match="no such bucket"):
             action("s3://there-is-no-such-bucket/labels")
-    with pytest.raises(LabelSetError, match="no label set, or not yet"):
+    with pytest.raises(LabelSetError, match="not a label set, or not yet"):
         pull(s3.address + "/elsewhere", tmp_path / "back", progress=False)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -507,7 +507,7 @@ def test_the_hubs_own_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         pull("hf://datasets/OWNER/NAME", tmp_path / "back", progress=False)
         assert files(tmp_path / "back") == files(labels)
         assert f"datasets/OWNER/NAME/resolve/main/{shard_names(labels)[0]}" in web.asked
-        with pytest.raises(LabelSetError, match="no label set, or not yet"):
+        with pytest.raises(LabelSetError, match="not a label set, or not yet"):
             pull("hf://datasets/OWNER/OTHER", tmp_path / "other", progress=False)
         with pytest.raises(RemoteError, match=r"no such repository.*hf repo create"):
             push(labels, "hf://datasets/OWNER/OTHER", progress=False)

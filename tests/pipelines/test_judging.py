@@ -18,6 +18,7 @@ from ase.calculators.lj import LennardJones
 
 import hdistill
 from hdistill.data.errors import InputError
+from hdistill.data.support.recursion import deep_recursion
 from hdistill.pipelines.judging import curvature, elastic, motion, phonons, relaxation, scans
 from hdistill.pipelines.judging.distortions import too_close
 from hdistill.pipelines.judging.minimum import minimum, rmsd
@@ -111,7 +112,8 @@ def test_force_constants_of_a_file_come_back(name: str) -> None:
     measured = phonons.measured_phonons(FORMATS / name)
     full = measured.replicate()
     full.dataset, full.forces = _displacements(measured), measured.forces
-    full.produce_force_constants(show_drift=False, fc_calculator="symfc" if name == "NaCl-rd" else None)
+    with deep_recursion():
+        full.produce_force_constants(show_drift=False, fc_calculator="symfc" if name == "NaCl-rd" else None)
     full.symmetrize_force_constants(show_drift=False)
     springs = Springs(np.array(full.force_constants), measured.supercell)
     row = curvature.beside_forces(FORMATS / name, springs, None)

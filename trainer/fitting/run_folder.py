@@ -18,6 +18,7 @@ from typing import Any, Protocol, TextIO
 from hdistill.data.errors import InputError, PlanMismatch
 from hdistill.data.labelsets.label_set import LabelSet
 from hdistill.data.support.publish import publish
+from hdistill.data.support.strict_json import loads
 
 from .settings import ADDED, MAY_CHANGE, FitSettings, settings_from
 
@@ -103,7 +104,7 @@ def _check_same(run: Path, stored: Mapping[str, Any], settings: FitSettings, lab
 def _read(file: Path) -> dict[str, Any]:
     """A settings.json in today's version. Raises PlanMismatch where it is damaged or of a later version."""
     try:
-        stored: dict[str, Any] = json.loads(file.read_bytes())
+        stored: dict[str, Any] = loads(file.read_bytes())
         _ = stored["settings"], stored["label_set"], stored["labels"]
         version = stored.get("version", 1)
         while version in MIGRATIONS:

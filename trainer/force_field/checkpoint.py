@@ -18,6 +18,7 @@ from torch import nn
 
 from hdistill.data.errors import InputError
 from hdistill.data.support.publish import publish
+from hdistill.data.support.strict_json import loads
 
 from ..inputs.references import References
 from ..students.build import build
@@ -116,7 +117,7 @@ def unpack_tensors(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dic
     try:
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["hdistill"])
+        header = loads(loads(data[8 : 8 + length])["__metadata__"]["hdistill"])
         if not isinstance(header, dict):
             raise ValueError("its header is not an object")
         return dict(sorted(tensors.items())), header

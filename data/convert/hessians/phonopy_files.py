@@ -17,6 +17,7 @@ import numpy as np
 from ...errors import InputError
 from ...sources.record import Record
 from ...sources.units import parse
+from ...support.recursion import deep_recursion
 from .contract import HessianReader, HessianRecord, Refused, Stated
 from .minimum import OPTIONS, at_rest
 
@@ -74,7 +75,8 @@ def _loaded(path: Path) -> tuple[Any, str]:
             if phonons.forces is None or not len(phonons.forces):
                 raise InputError(f"{path} has neither force constants nor forces; FORCE_SETS beside it has them.")
             random = "displacements" in phonons.dataset
-            phonons.produce_force_constants(show_drift=False, fc_calculator="symfc" if random else None)
+            with deep_recursion():
+                phonons.produce_force_constants(show_drift=False, fc_calculator="symfc" if random else None)
             said = f"its Hessian is made of {len(phonons.forces)} displaced supercells"
         else:
             said = "its Hessian is that of force constants"

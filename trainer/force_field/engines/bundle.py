@@ -20,6 +20,7 @@ from ase.data import chemical_symbols
 from hdistill.data.errors import InputError
 from hdistill.data.publication.licences import of_licenses
 from hdistill.data.support.publish import publish, sha256_of
+from hdistill.data.support.strict_json import loads
 
 from ..checkpoint import STUDENT, StudentCard, load_student
 from ..domain import DOMAIN, load_domain
@@ -64,7 +65,7 @@ def require_whole_bundle(folder: Path) -> None:
     if not (folder / BUNDLE).exists():
         return
     try:
-        index = json.loads((folder / BUNDLE).read_bytes())
+        index = loads((folder / BUNDLE).read_bytes())
         files: dict[str, str] = dict(index["files"])
         known = index["format"] == FORMAT and index["version"] == VERSION
     except (OSError, ValueError, LookupError, TypeError) as error:
