@@ -188,7 +188,7 @@ def test_what_the_publisher_states_survives(tmp_path: Path) -> None:
         ({"date": "22.11.2026"}, "2026-11-22"),
         ({"url": "example.org"}, "https://"),
         ({"url": "https://a> <script"}, "https://"),
-        ({"structures_license": "mine"}, "no licence known"),
+        ({"structures_license": "mine"}, "not a licence known"),
     ],
 )
 def test_a_wrong_statement_is_one_sentence_and_changes_nothing(

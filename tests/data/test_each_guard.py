@@ -15,6 +15,7 @@ import pytest
 
 from hdistill.data.convert.exporting import export
 from hdistill.data.convert.hessians import arrays as npz, fchk, vasprun
+from hdistill.data.convert.hessians.contract import readers
 from hdistill.data.convert.importing import ImportSettings, import_file
 from hdistill.data.errors import InputError, LabelSetError, RemoteError
 from hdistill.data.sharing.cache import ShardCache
@@ -178,6 +179,7 @@ def test_datasets_that_lie_elsewhere_or_are_none(tmp_path: Path) -> None:
 
 
 def test_a_hessian_that_would_not_fit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers()  # the other readers take their bound from there when they are imported
     monkeypatch.setattr(npz, "MAX_BYTES", 8 * 9 * 4)  # of two atoms
     arrays = {"atomic_numbers": np.ones(3, int), "positions": np.zeros((3, 3)), "hessian": np.zeros((9, 9))}
     with h5py.File(tmp_path / "x.h5", "w") as file:

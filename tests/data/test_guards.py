@@ -628,12 +628,12 @@ def test_what_is_no_file(labels: Path, bait: Path, reader: Child, tmp_path: Path
     pipe, target = tmp_path / "pipe", tmp_path / "elsewhere.h5"
     os.mkfifo(pipe)
     for special in (pipe, tmp_path, Path("/dev/zero")):
-        with pytest.raises(LabelSetError, match="no regular file"):
+        with pytest.raises(LabelSetError, match="not a regular file"):
             read_samples(special)
     for special in (pipe, Path("/dev/zero"), tmp_path):
         shard.unlink()
         shard.symlink_to(special)
-        refused("no regular file")
+        refused("not a regular file")
     for name in ("raw.bin", "shard.h5"):
         shard.unlink()
         shard.symlink_to(bait / name)
@@ -651,7 +651,7 @@ def test_what_is_no_file(labels: Path, bait: Path, reader: Child, tmp_path: Path
     for special in (pipe, Path("/dev/zero"), tmp_path):
         (labels / "manifest.json").unlink()
         (labels / "manifest.json").symlink_to(special)
-        refused("no regular file")
+        refused("not a regular file")
 
 
 # Damage, and what changes under the reader's feet.

@@ -227,7 +227,7 @@ def test_what_cannot_be_imported_is_said(tmp_path: Path) -> None:
         (tmp_path / "half.h5", EV, "must have atomic_numbers"),
         (good, ImportSettings(units="parsec"), "not a known unit"),
         (good, ImportSettings(**{**vars(EV), "hessian": "none"}), "an import takes"),
-        (good, ImportSettings(**{**vars(EV), "licence": "CC-BY-5"}), "no licence known"),
+        (good, ImportSettings(**{**vars(EV), "licence": "CC-BY-5"}), "not a licence known"),
     ):
         with pytest.raises(InputError, match=words):
             import_file(file, tmp_path / "labels", settings, say=silent)

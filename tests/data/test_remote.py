@@ -127,14 +127,14 @@ def test_a_later_pass_replaces_an_older_one(labels: Path, tmp_path: Path) -> Non
     two_passes = label_set(tmp_path / "two", n=60, history={"passes": [one_more("add-4-8"), one_more("add-8-12")]})
     push(two_passes, str(tmp_path / "two-there"), progress=False)
     one_pass = label_set(tmp_path / "one", n=60, history={"passes": [one_more("add-4-8")]})
-    with pytest.raises(LabelSetError, match="no later pass of"):
+    with pytest.raises(LabelSetError, match="not a later pass of"):
         push(one_pass, str(tmp_path / "two-there"), progress=False)
     push(one_pass, str(there), progress=False)
     push(two_passes, str(there), progress=False)
     history = {"made_by": "merge", "parents": [as_json(provenance.parent(open_label_set(two_passes)))]}
     merged = label_set(tmp_path / "merged", n=70, plan="another plan", history=history)
     push(merged, str(there), progress=False)
-    with pytest.raises(LabelSetError, match="no later pass of"):
+    with pytest.raises(LabelSetError, match="not a later pass of"):
         push(later, str(there), progress=False)
     part = label_set(tmp_path / "part", n=20, plan="a part", history=history | {"made_by": "subset"})
     with pytest.raises(LabelSetError, match="holds another label set"):

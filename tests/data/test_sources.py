@@ -467,15 +467,15 @@ def test_mapped_smiles(smiles, numbers, charge):
 @pytest.mark.parametrize(
     ("smiles", "reason"),
     [
-        ("C", "no bracket atom"),
+        ("C", "not a bracket atom"),
         ("[C:1]C", "at character 5"),
         ("[CH4:1]", "implies hydrogens"),
         ("[C]", "no map number"),
         ("[C:1][H:1]", "occurs twice"),
         ("[C:1][H:3]", "not 1 to 2"),
         ("[Qq:1]", "is not an element"),
-        ("[C:1", "no bracket atom"),
-        ("[C:1]([H:2]) x", "no bracket atom"),
+        ("[C:1", "not a bracket atom"),
+        ("[C:1]([H:2]) x", "not a bracket atom"),
     ],
 )
 def test_smiles_that_are_refused(smiles, reason):

@@ -100,7 +100,7 @@ def test_a_state_of_another_student_is_refused(fitted: FitResult) -> None:
         ({"size": {"channels": "many"}}, "channels = 'many'"),
         ({"size": {"cutoff": float("nan")}}, "cutoff = nan"),
         ({"size": {"depth": 3}}, "unexpected keyword argument 'depth'"),
-        ({"references": {"elements": [18, 1], "energies": [0, 0]}}, "no atomic numbers in ascending order"),
+        ({"references": {"elements": [18, 1], "energies": [0, 0]}}, "not atomic numbers in ascending order"),
         ({"references": {"elements": [18], "energies": []}}, "not finite numbers, one for each element"),
         ({"references": None}, "is damaged"),
         ({"scale": "big"}, "is damaged"),

@@ -11,6 +11,7 @@ from hdistill.data.labelsets.label_set import open_label_set
 from hdistill.data.sharing.cache import ShardCache
 from hdistill.trainer.evaluation.errors import evaluate_student
 from hdistill.trainer.fitting import fit as fits
+from hdistill.trainer.fitting import loggers
 from hdistill.trainer.fitting.data import BlockCache
 from hdistill.trainer.fitting.settings import FitSettings
 from tests.data.published import label_set, web_server
@@ -26,7 +27,7 @@ def test_evictions_while_fitting_change_no_loss(
 ) -> None:
     labels = label_set(tmp_path / "labels", n=60)
     settings = FitSettings(student="painn-small", steps=3, batch_size=4, validate_every=3)
-    monkeypatch.setattr(fits, "LOG_EVERY", 1)
+    monkeypatch.setattr(loggers, "LOG_EVERY", 1)
     monkeypatch.setattr(
         "hdistill.trainer.fitting.data.BlockCache", lambda: BlockCache(1)
     )  # every block is read from its shard

@@ -121,7 +121,7 @@ def test_what_is_no_hessian_is_refused() -> None:
     with pytest.raises(InputError, match="no normal modes"):
         frequencies(structure, skewed)
     skewed[0, 1, 1] = np.nan
-    with pytest.raises(InputError, match="no finite numbers"):
+    with pytest.raises(InputError, match="not finite numbers"):
         frequencies(structure, skewed)
 
 
