@@ -10,8 +10,7 @@ import pytest
 from hdistill.data.labelsets.label_set import open_label_set
 from hdistill.data.sharing.cache import ShardCache
 from hdistill.trainer.evaluation.errors import evaluate_student
-from hdistill.trainer.fitting import fit as fits
-from hdistill.trainer.fitting import loggers
+from hdistill.trainer.fitting import fit as fits, loggers
 from hdistill.trainer.fitting.data import BlockCache
 from hdistill.trainer.fitting.settings import FitSettings
 from tests.data.published import label_set, web_server
