@@ -71,7 +71,7 @@ def require_whole_bundle(folder: Path) -> None:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{folder / BUNDLE} is damaged ({error}); fetch the bundle again.") from error
     if not known:
-        raise InputError(f"{folder} is no {FORMAT} of version {VERSION}.")
+        raise InputError(f"{folder} is not a {FORMAT} of version {VERSION}.")
     if STUDENT not in files:
         raise InputError(f"{folder / BUNDLE} does not list {STUDENT}; fetch the bundle again.")
     if (folder / DOMAIN).exists() and DOMAIN not in files:
