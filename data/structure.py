@@ -56,6 +56,11 @@ class Structure:
         return digest.hexdigest()
 
 
+def geometry_of(atoms: Any) -> Structure:
+    """Numbers, positions, cell and pbc of an ASE Atoms, copied; charge and spin are not looked at (see sources.make for those)."""
+    return Structure(atoms.numbers, atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
+
+
 @dataclass(frozen=True, eq=False)
 class Directions:
     """The K vectors v whose products with the Hessian are wanted.

@@ -64,18 +64,15 @@ def rotatable_bonds(structure: Structure) -> list[tuple[int, int, NDArray[np.boo
     """Bonds i-j in no ring that are not double, between atoms with other neighbours; and the smaller side, which is turned (N,)."""
     if structure.pbc.any() or structure.n_atoms < 4:
         return []
-    radii = covalent_radii[structure.numbers]
-    distances = np.linalg.norm(structure.positions[:, None] - structure.positions[None], axis=2)
-    reach = radii[:, None] + radii[None]
-    bonded = (distances < BONDED * reach) & ~np.eye(structure.n_atoms, dtype=bool)
-    n_whole = _fragments(bonded)[0]
+    near, ratios = bonded(structure), _ratios(structure)
+    n_whole = fragments(near)[0]
     rotatable = []
-    for i, j in np.argwhere(np.triu(bonded)):
-        if bonded[i].sum() < 2 or bonded[j].sum() < 2 or distances[i, j] < SINGLE * reach[i, j]:
+    for i, j in np.argwhere(np.triu(near)):
+        if near[i].sum() < 2 or near[j].sum() < 2 or ratios[i, j] < SINGLE:
             continue
-        cut = bonded.copy()
+        cut = near.copy()
         cut[i, j] = cut[j, i] = False
-        n_fragments, fragment = _fragments(cut)
+        n_fragments, fragment = fragments(cut)
         if n_fragments == n_whole:
             continue  # in a ring
         side = fragment == fragment[j]
@@ -97,7 +94,21 @@ def turn(structure: Structure, i: int, j: int, side: NDArray[np.bool_], degrees:
     return positions
 
 
-def _fragments(bonded: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
+def bonded(structure: Structure) -> NDArray[np.bool_]:
+    """Which atoms of a molecule are bonded to each other (N,N)."""
+    return (_ratios(structure) < BONDED) & ~np.eye(structure.n_atoms, dtype=bool)
+
+
+def _ratios(structure: Structure) -> Float:
+    """Distances over the sums of covalent radii (N,N)."""
+    radii = covalent_radii[structure.numbers]
+    distances = np.linalg.norm(structure.positions[:, None] - structure.positions[None], axis=2)
+    ratios: Float = distances / (radii[:, None] + radii[None])
+    return ratios
+
+
+def fragments(bonded: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
+    """How many parts atoms with these bonds (N,N) are in, and the part of each (N,)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -18,6 +18,7 @@ HARTREE = 27.211386245988  # eV, CODATA 2018
 BOHR = 0.529177210903  # A, CODATA 2018
 ATOMIC_TIME = 0.024188843265857  # fs, CODATA 2018
 GPA = 0.0062415090744607626  # eV/A^3
+TO_INVERSE_CM = 521.4709004010551  # of sqrt(eV / A^2 / u), as ASE has it: mass-weighted Hessians have the squares
 
 ENERGIES = {
     **dict.fromkeys(("ev", "electronvolt", "electronvolts"), 1.0),

@@ -29,10 +29,15 @@ MAX_VALUES = 1 << 20  # about 100 bytes of memory each; a quarantine of 10^5 str
 def loads(data: bytes | str, **options: Any) -> Any:
     """json.loads, but what is nested too deeply is a ValueError whatever the interpreter's limit of recursion: packages raise that for
     the whole process (symfc to 100,000), and then the parser runs out of stack, which ends the process."""
-    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    _require_shallow(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
+    return json.loads(data, **options)
+
+
+def _require_shallow(raw: bytes) -> None:
+    if len(raw) <= MAX_NESTING:  # what a structure says of itself, mostly
+        return
     if _depth(raw) > MAX_NESTING and _depth(_STRINGS.sub(b"", raw)) > MAX_NESTING:
         raise ValueError(f"nested more than {MAX_NESTING} deep")
-    return json.loads(data, **options)
 
 
 def _depth(raw: bytes) -> int:
@@ -56,7 +61,8 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
     if too_large or (len(data) > MAX_VALUES and _n_separators(data) > MAX_VALUES):
         raise LabelSetError(f"{what} is larger than it can be; it was refused.")
     try:
-        value = loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        _require_shallow(data)  # the bytes as they are: encoding the text again would double its memory
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
         if not isinstance(value, dict):
             raise ValueError("no object")
         for leaf in _leaves(value):
@@ -70,7 +76,8 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
 def read_info(data: bytes) -> dict[str, Any]:
     """What the source said of one structure; NaN is allowed, as sources say it. Raises LabelSetError."""
     try:
-        value = loads(data.decode()) if data else {}
+        _require_shallow(data)
+        value = json.loads(data.decode()) if data else {}
     except (ValueError, RecursionError) as error:
         raise LabelSetError(f"A shard's info_text is not JSON ({error}); restore the shard from its origin.") from error
     if not isinstance(value, dict):

@@ -104,7 +104,7 @@ def frequencies(structure: Atoms | Structure, hessian: NDArray[np.floating[Any]]
     hessian: (3N,N,3) eV/A^2, +d2E/dR2; where it is left out, the Atoms' calculator is asked (HDistillCalculator has it). Raises
     InputError for a matrix that is not a Hessian.
     """
-    from hdistill.data.structure import Structure
+    from hdistill.data.structure import Structure, geometry_of
     from hdistill.trainer.evaluation.vibrations import frequencies as harmonic
 
     if hessian is None:
@@ -115,8 +115,7 @@ def frequencies(structure: Atoms | Structure, hessian: NDArray[np.floating[Any]]
             )
         hessian = get_hessian(structure)
     if not isinstance(structure, Structure):
-        atoms = structure
-        structure = Structure(atoms.numbers, atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
+        structure = geometry_of(structure)
     return harmonic(structure, hessian)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hdistill.data.structure import geometry_of
+
 from .explore import seed_of
 from .start import name_of
 
@@ -40,7 +42,7 @@ def supercell(atoms: Atoms) -> Atoms:
     """Repeated until its faces are EDGE apart, as far as it has atoms enough for that."""
     from hdistill.data.sampling.supercell import Supercell, best_repeats
 
-    repeats = best_repeats(_structure(atoms), Supercell(EDGE, MOST_ATOMS))
+    repeats = best_repeats(geometry_of(atoms), Supercell(EDGE, MOST_ATOMS))
     bigger: Atoms = atoms.repeat(repeats)
     bigger.info = dict(atoms.info)
     return bigger
@@ -55,7 +57,7 @@ def conformers(starts: Sequence[Atoms], n: int, seed: int) -> list[Atoms]:
     rng = np.random.default_rng(seed_of(seed, "conformers"))
     made = []
     for atoms in starts:
-        bonds = rotatable_bonds(_structure(atoms))
+        bonds = rotatable_bonds(geometry_of(atoms))
         for _ in range(n if bonds else 0):
             if (frame := turned(atoms, bonds, rng)) is not None:
                 frame.info["move"] = "torsions"
@@ -68,7 +70,7 @@ def rattled(atoms: Atoms, sigma: float, rng: np.random.Generator) -> Atoms:
     from hdistill.data.sampling.rattle import Rattle, rattle
     from hdistill.data.sampling.world import World
 
-    return _moved(atoms, next(rattle(_structure(atoms), Rattle(1, sigma), World(rng))))
+    return _moved(atoms, next(rattle(geometry_of(atoms), Rattle(1, sigma), World(rng))))
 
 
 def strained(atoms: Atoms, rng: np.random.Generator) -> Atoms:
@@ -76,7 +78,7 @@ def strained(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     from hdistill.data.sampling.strain import Strain, strain
     from hdistill.data.sampling.world import World
 
-    return _moved(atoms, next(strain(_structure(atoms), Strain(1, sigma=0.0), World(rng))))
+    return _moved(atoms, next(strain(geometry_of(atoms), Strain(1, sigma=0.0), World(rng))))
 
 
 def turned(atoms: Atoms, bonds: Sequence[tuple[int, int, Any]], rng: np.random.Generator) -> Atoms | None:
@@ -86,7 +88,7 @@ def turned(atoms: Atoms, bonds: Sequence[tuple[int, int, Any]], rng: np.random.G
     from hdistill.data.sampling.child import nearest_ratios
     from hdistill.data.sampling.torsions import turn
 
-    start = _structure(atoms)
+    start = geometry_of(atoms)
     limit = min(0.85 * float(nearest_ratios(start).min()), 0.9)
     for _ in range(TRIES):
         moved = start
@@ -103,7 +105,7 @@ def _of_one(atoms: Atoms, rng: np.random.Generator) -> Iterator[Atoms]:
     """Frames without end."""
     from hdistill.data.sampling.torsions import rotatable_bonds
 
-    bonds = rotatable_bonds(_structure(atoms))
+    bonds = rotatable_bonds(geometry_of(atoms))
     number = 0
     while True:
         sigma = RATTLES[number % len(RATTLES)]
@@ -118,12 +120,6 @@ def _of_one(atoms: Atoms, rng: np.random.Generator) -> Iterator[Atoms]:
         frame.info = {"parent": name_of(atoms), "move": move, "sigma": sigma, **known}
         yield frame
         number += 1
-
-
-def _structure(atoms: Atoms) -> Structure:
-    from hdistill.data.structure import Structure
-
-    return Structure(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
 
 
 def _moved(atoms: Atoms, to: Structure) -> Atoms:

@@ -83,14 +83,14 @@ def _descriptors(frames: Sequence[Atoms], run: Path, work: Work) -> Any:
     the frames. Of a student without features: the sorted distances between atoms."""
     import numpy as np
 
-    from hdistill.data.structure import Structure
+    from hdistill.data.structure import geometry_of
     from hdistill.trainer.force_field.calculator import HDistillCalculator
     from hdistill.trainer.force_field.engines.batched import BatchedStudent
 
     student = BatchedStudent(HDistillCalculator(run, work.device, warn_beyond=None))
     rows = []
     for atoms in frames:
-        features = student([Structure(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)]).features
+        features = student([geometry_of(atoms)]).features
         if features is None:
             rows.append(np.sort(atoms.get_all_distances(mic=bool(atoms.pbc.any())).ravel()))
             continue

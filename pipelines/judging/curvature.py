@@ -10,11 +10,11 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from hdistill.data.errors import InputError
-from hdistill.data.structure import Structure
+from hdistill.data.structure import geometry_of
 
 from . import phonons as ph
 from .minimum import minimum
-from .subject import Subject
+from .subject import Subject, tried
 
 Array = NDArray[np.float64]
 MOLECULES, CRYSTALS = 5, 2
@@ -35,11 +35,11 @@ def curvature(subject: Subject) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     with subject.bar(len(molecules) + len(crystals), "structures", "curvature") as bar:
         for atoms in molecules:
-            rows.append(_tried(lambda atoms=atoms: vibrations(atoms, student, teacher), atoms))
+            rows.append(tried(vibrations, atoms, student, teacher))
             bar.advance()
         found: list[dict[str, Any]] = []
         for atoms in crystals:
-            found.append(_tried(lambda atoms=atoms: crystal(atoms, student, teacher), atoms))
+            found.append(tried(crystal, atoms, student, teacher))
             bar.advance()
     maes = [row["own_mae"] for row in rows if row.get("own_mae") is not None]
     apart = [each["frequency_mae"] for each in found if each.get("frequency_mae") is not None]
@@ -136,16 +136,4 @@ def heat_capacity(frequencies: Array, temperature: float = 300.0) -> float:
 def _frequencies(atoms: Atoms, calculator: Any) -> Array:
     from hdistill.trainer.evaluation.vibrations import frequencies
 
-    structure = Structure(atoms.numbers, atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
-    return frequencies(structure, calculator.get_hessian(atoms))
-
-
-def _tried(make: Any, atoms: Atoms) -> dict[str, Any]:
-    """One structure that cannot be judged is named, and the others go on."""
-    from hdistill.data.errors import HDistillError
-
-    try:
-        result: dict[str, Any] = make()
-    except HDistillError as error:
-        return {"formula": atoms.get_chemical_formula(), "why": str(error)}
-    return result
+    return frequencies(geometry_of(atoms), calculator.get_hessian(atoms))

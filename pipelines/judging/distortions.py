@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
-from ase.neighborlist import neighbor_list
+
+from hdistill.data.sampling.child import is_sound
+from hdistill.data.structure import geometry_of
 
 from .subject import Subject
 
@@ -23,6 +24,7 @@ def distortions(subject: Subject) -> dict[str, Any]:
     teacher, student = subject.require_teacher(), subject.student()
     given = subject.atoms(MOST)
     rows, close = [], 0
+    undistorted = [(_asked(atoms, teacher)[0], _asked(atoms, student)[0]) for atoms in given]
     kinds = [("rattle", a) for a in RATTLES] + [("strain", a) for a in STRAINS]
     with subject.bar(len(kinds), "amounts", "distortions") as bar:
         for kind, amount in kinds:
@@ -34,7 +36,7 @@ def distortions(subject: Subject) -> dict[str, Any]:
                 if too_close(there):
                     close += 1
                     continue
-                (e0, _), (own0, _) = _asked(atoms, teacher), _asked(atoms, student)
+                e0, own0 = undistorted[number]
                 (e, f), (own, mine) = _asked(there, teacher), _asked(there, student)
                 off.append(np.abs(mine - f).ravel())
                 size.append((f**2).ravel())
@@ -64,9 +66,7 @@ def distorted(atoms: Atoms, kind: str, amount: float, seed: int) -> Atoms:
 
 
 def too_close(atoms: Atoms) -> bool:
-    radii = covalent_radii[atoms.numbers]
-    i, j, d = neighbor_list("ijd", atoms, CLOSEST * 2 * float(radii.max()))
-    return bool((d < CLOSEST * (radii[i] + radii[j])).any())
+    return not is_sound(geometry_of(atoms), CLOSEST)
 
 
 def _asked(atoms: Atoms, calculator: Any) -> tuple[float, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hdistill.data.errors import HDistillError, InputError, nearest
-from hdistill.data.support.publish import publish
+from hdistill.data.support.publish import publish, sha256_of
 
 from .curvature import against_dft, curvature
 from .distortions import distortions
@@ -81,8 +81,9 @@ def parts_of(names: Sequence[str] | str, given: frozenset[str] = frozenset()) ->
 def judge(subject: Subject, names: Sequence[str], keep: Path | None) -> dict[str, Figures]:
     """The figures of parts, in order. keep: where they are kept, None: nowhere."""
     done: dict[str, Figures] = {}
+    common = _digest(subject) if names else ""
     for name in names:
-        of = _digest(subject, name)
+        of = hashlib.sha256(repr((VERSION, name, common, *_forces_of(subject, name))).encode()).hexdigest()
         file = None if keep is None else keep / "parts" / f"{name}.json"
         figures = _kept(file, of)
         if figures is None:
@@ -97,25 +98,26 @@ def judge(subject: Subject, names: Sequence[str], keep: Path | None) -> dict[str
     return done
 
 
-def _digest(subject: Subject, name: str) -> str:
-    """What a part depends on: the student's file, label set, split, structures, teacher, measured forces, the version of parts."""
+def _digest(subject: Subject) -> str:
+    """What every part depends on: the student's file, label set, split, device, structures, teacher."""
     from hdistill.data.sharing.remote import open_labels
     from hdistill.trainer.force_field.checkpoint import STUDENT
 
-    file = subject.run / STUDENT if subject.run.is_dir() else subject.run
-    digest = hashlib.sha256(repr((VERSION, name, subject.split, subject.device)).encode())
-    digest.update(hashlib.sha256(file.read_bytes()).digest())
-    digest.update(open_labels(subject.labels, check=False).digest.encode())
-    for atoms in subject.structures:
-        digest.update(repr(atoms.todict()).encode())
-    if subject.teacher is not None:
-        digest.update(subject.teacher.teacher.encode())
-    if PARTS[name].needs == "phonopy" and subject.phonopy is not None:
-        folder = subject.phonopy
-        for each in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
-            if each.is_file():
-                digest.update(each.read_bytes())
-    return digest.hexdigest()
+    student = subject.run / STUDENT if subject.run.is_dir() else subject.run
+    labels = open_labels(subject.labels, check=False).digest
+    structures = [repr(atoms.todict()) for atoms in subject.structures]
+    teacher = None if subject.teacher is None else subject.teacher.teacher
+    facts = (sha256_of(student), labels, subject.split, subject.device, structures, teacher)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _forces_of(subject: Subject, name: str) -> list[str]:
+    """Hashes of the files of forces from elsewhere, for the part that is about them."""
+    place = subject.phonopy
+    if PARTS[name].needs != "phonopy" or place is None:
+        return []
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    return [sha256_of(file) for file in files if file.is_file()]
 
 
 def _kept(file: Path | None, of: str) -> Figures | None:

@@ -6,7 +6,6 @@ Frequencies in THz, imaginary ones negative. Without the non-analytical term of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from hdistill.data.convert.hessians.phonopy_files import YAMLS, produce_force_constants, require_phonopy
 from hdistill.data.errors import InputError
-from hdistill.data.support.recursion import deep_recursion
+from hdistill.data.structure import geometry_of
 
 Array = NDArray[np.float64]
 DISPLACEMENT = 0.01  # A
@@ -26,14 +26,6 @@ MESH = 8  # points along each axis
 IMAGINARY = -0.1  # THz
 HEAT_AT = 300.0  # K
 SIGMA = 0.15  # THz, of the density of states
-
-
-def require_phonopy() -> Any:
-    try:
-        import phonopy
-    except ImportError as error:
-        raise InputError("Phonons need phonopy: pip install -c constraints.txt '.[report]'.") from error
-    return phonopy
 
 
 def primitive_of(crystal: Atoms) -> Atoms:
@@ -50,15 +42,13 @@ def primitive_of(crystal: Atoms) -> Atoms:
 
 def repeats_of(primitive: Atoms) -> list[int]:
     from hdistill.data.sampling.supercell import Supercell, best_repeats
-    from hdistill.data.structure import Structure
 
-    structure = Structure(primitive.numbers, primitive.positions, primitive.cell.array, primitive.pbc)
-    return list(best_repeats(structure, Supercell(edge=EDGE, max_atoms=MOST_ATOMS)))
+    return list(best_repeats(geometry_of(primitive), Supercell(edge=EDGE, max_atoms=MOST_ATOMS)))
 
 
 def displaced(primitive: Atoms) -> Any:
     """A Phonopy with its displaced supercells. Raises InputError where there are too many of them."""
-    require_phonopy()
+    require_phonopy("Phonons need")
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
@@ -76,22 +66,18 @@ def displaced(primitive: Atoms) -> Any:
     return phonons
 
 
-def with_forces(phonons: Any, calculator: Any, tick: Callable[[], object] = lambda: None) -> Any:
+def with_forces(phonons: Any, calculator: Any) -> Any:
     """A copy with the force constants that a calculator gives for the same displacements; forces without one are subtracted."""
     copy = phonons.replicate()
     copy.dataset = _bare(phonons.dataset)
     rest = _forces(phonons.supercell, calculator)
-    forces = []
-    for supercell in phonons.supercells_with_displacements:
-        forces.append(_forces(supercell, calculator) - rest)
-        tick()
-    copy.forces = np.array(forces)
+    copy.forces = np.array([_forces(cell, calculator) - rest for cell in phonons.supercells_with_displacements])
     make_force_constants(copy)
     return copy
 
 
 def make_force_constants(phonons: Any) -> None:
-    _produce(phonons)
+    produce_force_constants(phonons)
     phonons.symmetrize_force_constants(show_drift=False)
 
 
@@ -99,7 +85,7 @@ def sum_rule(phonons: Any) -> float:
     """Largest |sum of force constants over all atoms|, eV/A^2, before it is made 0: how far from the acoustic sum rule."""
     copy = phonons.replicate()
     copy.dataset, copy.forces = _bare(phonons.dataset), phonons.forces
-    _produce(copy)
+    produce_force_constants(copy)
     return float(np.abs(copy.force_constants.sum(axis=1)).max())
 
 
@@ -160,10 +146,10 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
 
 def measured_phonons(path: Path) -> Any:
     """A Phonopy with forces, from phonopy_params.yaml, or a folder of phonopy_disp.yaml and FORCE_SETS. Raises InputError."""
-    phonopy = require_phonopy()
+    phonopy = require_phonopy("Phonons need")
     file, sets = path, None
     if path.is_dir():
-        found = [path / name for name in ("phonopy_disp.yaml", "phonopy.yaml", "phonopy_params.yaml")]
+        found = [path / name for name in YAMLS]
         found = [each for each in found if each.is_file()] or sorted(path.glob("phonopy_params*.yaml*"))
         if not found:
             raise InputError(f"{path} has no phonopy_disp.yaml and no phonopy_params.yaml; give one of them.")
@@ -190,12 +176,6 @@ def _forces(cell: Any, calculator: Any) -> Array:
     atoms = Atoms(cell.numbers, scaled_positions=cell.scaled_positions, cell=cell.cell, pbc=True)
     atoms.calc = calculator
     return np.asarray(atoms.get_forces(), np.float64)
-
-
-def _produce(phonons: Any) -> None:
-    random = "displacements" in phonons.dataset  # of all atoms at once: fitted, with the crystal's symmetry
-    with deep_recursion():
-        phonons.produce_force_constants(show_drift=False, fc_calculator="symfc" if random else None)
 
 
 def _bare(dataset: dict[str, Any]) -> dict[str, Any]:

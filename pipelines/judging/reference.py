@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from hdistill.data.errors import InputError
+from hdistill.data.hessian import products_by_differences
 from hdistill.data.sources.charge_spin import role_of
 
 STEP = 1e-3  # A, where a calculator has no Hessian of its own
@@ -146,15 +147,13 @@ def hessian_by_differences(atoms: Atoms, calculator: Any, step: float = STEP) ->
     """-dF/dR (3N,N,3) by central differences of forces."""
     at = atoms.copy()
     at.calc = calculator
-    rows = []
-    for i in range(3 * len(at)):
-        sides = []
-        for sign in (1, -1):
-            at.positions = atoms.positions
-            at.positions[i // 3, i % 3] += sign * step
-            sides.append(at.get_forces())
-        rows.append((sides[1] - sides[0]) / (2 * step))
-    return np.array(rows)
+
+    def forces_at(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        at.positions = positions
+        return np.asarray(at.get_forces(), np.float64)
+
+    n = 3 * len(at)
+    return products_by_differences(forces_at, atoms.positions.copy(), np.eye(n).reshape(n, -1, 3), step)
 
 
 def _identity(says: Any) -> dict[str, Any]:

@@ -8,12 +8,12 @@ import numpy as np
 from ase import Atoms, units
 from ase.eos import EquationOfState
 
-from hdistill.data.errors import HDistillError, InputError
+from hdistill.data.errors import InputError
 
 from .elastic import elastic_constants
 from .minimum import minimum, rmsd
 from .phonons import primitive_of
-from .subject import Subject
+from .subject import Subject, tried
 
 MOST = 3
 RATTLE = 0.1  # A
@@ -30,10 +30,7 @@ def relaxation(subject: Subject) -> dict[str, Any]:
     rows = []
     with subject.bar(len(given), "structures", "relaxation") as bar:
         for atoms in given:
-            try:
-                rows.append(relaxed(atoms, student, teacher))
-            except HDistillError as error:
-                rows.append({"formula": atoms.get_chemical_formula(), "why": str(error)})
+            rows.append(tried(relaxed, atoms, student, teacher))
             bar.advance()
 
     def all_of(key: str) -> list[float]:

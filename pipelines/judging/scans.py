@@ -6,18 +6,17 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from hdistill.data.errors import InputError
-from hdistill.data.structure import Structure
+from hdistill.data.sampling.torsions import bonded, fragments, rotatable_bonds, turn
+from hdistill.data.structure import Structure, geometry_of
 
 from .distortions import too_close
 from .minimum import minimum
 from .subject import Subject
 
 MOST_MOLECULES, MOST_OF_A_KIND = 2, 4
-BONDED = 1.25  # of the covalent radii
 STRETCH = np.linspace(0.85, 1.3, 10)  # of the length
 BEND = np.linspace(-20, 20, 9)  # degrees
 TURN = np.arange(0.0, 360.0, 15.0)  # degrees
@@ -72,12 +71,11 @@ def curve(
 
 def of_molecule(at: Atoms) -> list[tuple[str, str, list[float], list[NDArray[np.float64]]]]:
     """Scans of up to MOST_OF_A_KIND bonds, angles and torsions, each of other elements: kind, atoms, values, positions."""
-    from hdistill.data.sampling.torsions import rotatable_bonds, turn
-
-    structure = Structure(at.numbers, at.positions)
+    structure = geometry_of(at)
+    near, bonds = bonded(structure), bonds_in_no_ring(structure)
     found = []
     seen: set[tuple[str, ...]] = set()
-    for i, j, side in bonds_in_no_ring(at):
+    for i, j, side in bonds:
         symbols = ("bond", *sorted((at.symbols[i], at.symbols[j])))
         if symbols in seen or sum(s[0] == "bond" for s in seen) == MOST_OF_A_KIND:
             continue
@@ -85,8 +83,8 @@ def of_molecule(at: Atoms) -> list[tuple[str, str, list[float], list[NDArray[np.
         axis = at.positions[j] - at.positions[i]
         moved = [at.positions + np.outer(side, (s - 1) * axis) for s in STRETCH]
         found.append(("bond", _name(at, i, j), (STRETCH * np.linalg.norm(axis)).tolist(), moved))
-    for i, j, side in bonds_in_no_ring(at):
-        k = next((k for k in neighbours(at)[i] if k != j), None)
+    for i, j, side in bonds:
+        k = next((int(k) for k in np.flatnonzero(near[i]) if k != j), None)
         if k is None:
             continue
         symbols = ("angle", at.symbols[k], at.symbols[i], at.symbols[j])
@@ -107,29 +105,16 @@ def of_molecule(at: Atoms) -> list[tuple[str, str, list[float], list[NDArray[np.
     return found
 
 
-def neighbours(at: Atoms) -> list[list[int]]:
-    radii = covalent_radii[at.numbers]
-    bonded = (at.get_all_distances() < BONDED * (radii[:, None] + radii[None])) & ~np.eye(len(at), dtype=bool)
-    return [np.flatnonzero(row).tolist() for row in bonded]
-
-
-def bonds_in_no_ring(at: Atoms) -> list[tuple[int, int, NDArray[np.bool_]]]:
+def bonds_in_no_ring(structure: Structure) -> list[tuple[int, int, NDArray[np.bool_]]]:
     """Bonds i-j whose breaking leaves two parts, and the part of j (N,), which is the smaller one."""
-    near = neighbours(at)
-    found = []
-    for i in range(len(at)):
-        for j in near[i]:
-            side, todo = {j}, [j]
-            while todo:
-                here = todo.pop()
-                for other in near[here]:
-                    if other not in side and {here, other} != {i, j}:
-                        side.add(other)
-                        todo.append(other)
-            if i not in side and 2 * len(side) <= len(at):
-                mask = np.zeros(len(at), bool)
-                mask[list(side)] = True
-                found.append((i, j, mask))
+    near, found = bonded(structure), []
+    for i, j in np.argwhere(near):
+        cut = near.copy()
+        cut[i, j] = cut[j, i] = False
+        fragment = fragments(cut)[1]
+        side = fragment == fragment[j]
+        if not side[i] and 2 * side.sum() <= len(near):
+            found.append((int(i), int(j), side))
     return found
 
 

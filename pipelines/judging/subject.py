@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
 
-from hdistill.data.errors import InputError
+from hdistill.data.errors import HDistillError, InputError
 from hdistill.data.support.progress import Progress, progress
 
 from .reference import Reference
@@ -47,19 +49,22 @@ class Subject:
         """Up to so many structures of the student's elements: those that were given, else of each held-out composition the one that
         is nearest to a minimum. Raises InputError where there is none.
         """
-        from hdistill.trainer.force_field.checkpoint import load_student
-
-        known = set(load_student(self.run).card.references.elements)
-        chosen = [atoms.copy() for atoms in self.structures if set(atoms.numbers.tolist()) <= known]
-        if not self.structures:
-            chosen = self._held_out(known)
-        if not chosen:
+        if not self._known:
             where = "--structures has" if self.structures else f"Split '{self.split}' has"
             raise InputError(f"{where} no structure of the student's elements.")
-        return chosen[:most]
+        return [atoms.copy() for atoms in self._known[:most]]
 
     def bar(self, total: int | None, unit: str, what: str) -> AbstractContextManager[Progress]:
         return progress(total, unit, what, self.progress)
+
+    @cached_property  # several parts ask, and a split is read whole for it
+    def _known(self) -> list[Atoms]:
+        from hdistill.trainer.force_field.checkpoint import load_student
+
+        known = set(load_student(self.run).card.references.elements)
+        if not self.structures:
+            return self._held_out(known)
+        return [atoms for atoms in self.structures if set(atoms.numbers.tolist()) <= known]
 
     def _held_out(self, known: set[int]) -> list[Atoms]:
         from hdistill.data.sharing.remote import open_labels
@@ -76,3 +81,11 @@ class Subject:
             if formula not in best or size < best[formula][0]:
                 best[formula] = (size, atoms)
         return [atoms for _, atoms in best.values()]
+
+
+def tried(make: Callable[..., dict[str, Any]], atoms: Atoms, *models: Any) -> dict[str, Any]:
+    """make(atoms, *models); a structure that cannot be judged is named with the reason, and the others go on."""
+    try:
+        return make(atoms, *models)
+    except HDistillError as error:
+        return {"formula": atoms.get_chemical_formula(), "why": str(error)}

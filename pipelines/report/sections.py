@@ -7,6 +7,7 @@ from typing import Any
 
 from .page import Section
 from .physical_sections import PHYSICAL, TITLES
+from .student_tables import verdict_cells
 from .text import duration, size
 
 WORST_SHOWN = 10
@@ -29,20 +30,11 @@ def _verdicts(report: Mapping[str, Any]) -> Any:
     rows = report["verdicts"]
     if not rows:
         return None
-    table = tuple(
-        (
-            row["figure"],
-            "not measured" if row["measured"] is None else f"{row['measured']:.4g}",
-            row["required"],
-            "passed" if row["passed"] else "FAILED",
-        )
-        for row in rows
-    )
     passed = sum(row["passed"] for row in rows)
     return Section(
         "Verdict",
         (f"{passed} of {len(rows)} requirements are met.",),
-        tables=(("", ("figure", "measured", "required", ""), table),),
+        tables=(("", ("figure", "measured", "required", ""), tuple(verdict_cells(rows))),),
     )
 
 

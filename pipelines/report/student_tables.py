@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .text import duration, table
@@ -52,7 +53,11 @@ def evaluation_table(result: dict[str, Any]) -> str:
 
 def verdict_table(rows: list[dict[str, Any]]) -> str:
     """What was required, what was measured, and whether it holds."""
-    cells = [
+    return table(("requirement", "measured", "required", ""), verdict_cells(rows))
+
+
+def verdict_cells(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+    return [
         (
             row["figure"],
             "not measured" if row["measured"] is None else f"{row['measured']:.4g}",
@@ -61,7 +66,6 @@ def verdict_table(rows: list[dict[str, Any]]) -> str:
         )
         for row in rows
     ]
-    return table(("requirement", "measured", "required", ""), cells)
 
 
 def _errors(row: dict[str, Any], has_stress: bool) -> tuple[str, ...]:

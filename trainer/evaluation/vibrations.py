@@ -11,16 +11,15 @@ a minimum rotations are not zero modes of H; removing them then is the usual con
 from __future__ import annotations
 
 import numpy as np
-from ase import units
 from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from hdistill.data.errors import InputError
+from hdistill.data.sources.units import TO_INVERSE_CM
 from hdistill.data.structure import HessianProducts, Structure
 
 Array = NDArray[np.float64]
 
-TO_INVERSE_CM = units._hbar * 1e10 * np.sqrt(units._e / units._amu) / (units._e * units.invcm)  # of sqrt(eV / A^2 / u)
 ASYMMETRY = 0.02  # relative; beyond it a matrix is not a Hessian. The compact codec is 3e-3 off
 LINEAR = 1e-4  # of the largest singular value: a direction in which no atom turns
 

@@ -6,20 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import units
 from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...sources.units import TO_INVERSE_CM
 from .contract import Stated
 
 Array = NDArray[np.float64]
 OPTIONS = ("--energy", "--at-minimum")
 MOST_FORCE, SOME_FORCE = 1.0, 0.1  # eV/A
 TOLERANCE, LOWEST = 0.01, 300.0  # of a frequency; cm^-1, below which rotations and the step of differences show
-TO_INVERSE_CM = float(  # of sqrt(hartree / bohr^2 / u)
-    np.sqrt(units.Hartree) / units.Bohr * units._hbar * 1e10 * np.sqrt(units._e / units._amu) / (units._e * units.invcm)
-)
 
 
 def at_rest(
@@ -38,9 +35,7 @@ def at_rest(
     said: tuple[str, ...] = ("forces are taken as 0: --at-minimum",)
     if stated.energy is None:
         said += ("no energy is stated: taken as 0 eV (--energy)",)
-    arms = positions - positions.mean(0)
-    turns = np.stack([np.cross(axis, arms).ravel() for axis in np.eye(3)], axis=1)
-    forces = float(np.abs(hessian @ turns).max())
+    forces = forces_of_turns(positions, hessian)
     if forces > MOST_FORCE:
         raise InputError(
             f"{path} is not of a minimum of its geometry: turning it shows forces of about {forces:.2g} eV/A; give the geometry that "
@@ -51,8 +46,15 @@ def at_rest(
     return {"energy": stated.energy or 0.0, "forces": np.zeros_like(positions)}, said
 
 
+def forces_of_turns(positions: Array, hessian: Array) -> float:
+    """Largest force that appears when a molecule is turned about its middle, per radian: 0 at a minimum."""
+    arms = positions - positions.mean(0)
+    turns = np.stack([np.cross(axis, arms).ravel() for axis in np.eye(3)], axis=1)
+    return float(np.abs(hessian @ turns).max())
+
+
 def require_stated_frequencies(path: Path, numbers: Any, hessian: Array, stated: Array, where: str) -> None:
-    """Raise InputError where a Hessian (3N,3N) in hartree/bohr^2 has other frequencies than its file says (cm^-1)."""
+    """Raise InputError where a Hessian (3N,3N) in eV/A^2 has other frequencies than its file says (cm^-1)."""
     weights = np.repeat(atomic_masses[np.asarray(numbers)] ** -0.5, 3)
     squares = np.linalg.eigvalsh(0.5 * (hessian + hessian.T) * np.outer(weights, weights))
     own = np.sort(np.sqrt(np.abs(squares)) * np.sign(squares))[::-1] * TO_INVERSE_CM

@@ -36,7 +36,8 @@ def read(path: Path, stated: Stated) -> Iterator[HessianRecord | Refused]:
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); is it complete?") from error
     if hessian.shape != (3 * len(numbers),) * 2:
         raise InputError(f"{path} has a Hessian of {len(hessian)} coordinates for {len(numbers)} atoms.")
-    require_stated_frequencies(path, numbers, hessian, frequencies, "the file")
+    in_ev = hessian * HARTREE / BOHR**2
+    require_stated_frequencies(path, numbers, in_ev, frequencies, "the file")
     beside = path.with_suffix(".engrad")
     if beside.is_file() and stated.options:
         raise InputError(f"{beside} has energy and forces: {', '.join(stated.options)} is not needed.")
@@ -44,7 +45,7 @@ def read(path: Path, stated: Stated) -> Iterator[HessianRecord | Refused]:
         results = _engrad(beside, positions)
         said: tuple[str, ...] = (f"energy and forces are those of {beside.name}",)
     else:
-        results, said = at_rest(path, positions * BOHR, hessian * HARTREE / BOHR**2, stated, beside.name)
+        results, said = at_rest(path, positions * BOHR, in_ev, stated, beside.name)
         results = {"energy": results["energy"] / HARTREE, "forces": results["forces"]}
     units = {name: parse("au", name, "ORCA") for name in ("length", "energy", "forces", "hessian")}
     record = Record(numbers=numbers, positions=positions, results=results, units=units, remarks=said)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,7 @@ def read(path: Path, stated: Stated) -> Iterator[HessianRecord | Refused]:
 
 def _loaded(path: Path) -> tuple[Any, str]:
     """A Phonopy with force constants of all pairs, and where they are from."""
-    try:
-        import phonopy
-    except ImportError as error:
-        raise InputError(f"{path} needs phonopy: pip install -c constraints.txt '.[report]'.") from error
+    phonopy = require_phonopy(f"{path} needs")
     yaml = path if ".yaml" in path.name or ".yml" in path.name else _yaml_beside(path)
     beside = {
         "force_sets_filename": yaml.with_name("FORCE_SETS"),
@@ -74,9 +72,7 @@ def _loaded(path: Path) -> tuple[Any, str]:
         if phonons.force_constants is None:
             if phonons.forces is None or not len(phonons.forces):
                 raise InputError(f"{path} has neither force constants nor forces; FORCE_SETS beside it has them.")
-            random = "displacements" in phonons.dataset
-            with deep_recursion():
-                phonons.produce_force_constants(show_drift=False, fc_calculator="symfc" if random else None)
+            produce_force_constants(phonons)
             said = f"its Hessian is made of {len(phonons.forces)} displaced supercells"
         else:
             said = "its Hessian is that of force constants"
@@ -93,6 +89,25 @@ def _loaded(path: Path) -> tuple[Any, str]:
     if phonons.force_constants.shape[:2] != (n, n):
         raise InputError(f"{path} has force constants of primitive atoms alone; write all of them (phonopy --full-fc).")
     return phonons, f"{said}, which were made to add up to 0"
+
+
+def require_phonopy(who: str) -> Any:
+    """The package. Raises InputError: "<who> phonopy: pip install ..."."""
+    try:
+        import phonopy
+
+        with deep_recursion():  # here, since whatever of phonopy imports it first would leave the limit raised
+            import_module("symfc")
+    except ImportError as error:
+        raise InputError(f"{who} phonopy: pip install -c constraints.txt '.[report]'.") from error
+    return phonopy
+
+
+def produce_force_constants(phonons: Any) -> None:
+    """Of a Phonopy that has forces, not yet made to add up to 0."""
+    random = "displacements" in phonons.dataset  # of all atoms at once: fitted, with the crystal's symmetry
+    with deep_recursion():
+        phonons.produce_force_constants(show_drift=False, fc_calculator="symfc" if random else None)
 
 
 def _yaml_beside(path: Path) -> Path:

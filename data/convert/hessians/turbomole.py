@@ -17,7 +17,7 @@ from ...errors import InputError
 from ...sources.record import Record
 from ...sources.units import BOHR, HARTREE, parse
 from .contract import HessianReader, HessianRecord, Refused, Stated
-from .minimum import OPTIONS, at_rest, require_stated_frequencies
+from .minimum import OPTIONS, at_rest, forces_of_turns, require_stated_frequencies
 
 Array = NDArray[np.float64]
 SAME = 1e-4  # A
@@ -31,16 +31,17 @@ def read(path: Path, stated: Stated) -> Iterator[HessianRecord | Refused]:
         hessian = matrix_of(_rows(path), atoms.positions)
     except ValueError as error:
         raise InputError(f"{path}: {error} of {geometry}.") from error
+    in_ev = hessian * HARTREE / BOHR**2
     spectrum = path.with_name("vibspectrum")
     if spectrum.is_file():
-        require_stated_frequencies(path, atoms.numbers, hessian, _frequencies(spectrum), spectrum.name)
+        require_stated_frequencies(path, atoms.numbers, in_ev, _frequencies(spectrum), spectrum.name)
     gradient = path.with_name("gradient")
     said: tuple[str, ...] = (f"geometry is that of {geometry.name}",)
     if gradient.is_file() and not stated.at_minimum:
         results = _gradient(gradient, atoms)
         said += (f"energy and forces are those of {gradient.name}",)
     else:
-        results, more = at_rest(path, atoms.positions, hessian * HARTREE / BOHR**2, stated, "gradient")
+        results, more = at_rest(path, atoms.positions, in_ev, stated, "gradient")
         said += more
     units = {
         name: parse(text, name, "converted by ASE")
@@ -79,8 +80,7 @@ def matrix_of(rows: list[list[str]], positions: Array) -> Array:
         other = matrix.copy()
         other[i, :, j, :], other[j, :, i, :] = blocks.transpose(0, 2, 1), blocks
         candidates = [each.reshape(n, n) for each in (matrix, other)]
-        turns = np.stack([np.cross(axis, positions).ravel() for axis in np.eye(3)], axis=1)
-        return min(candidates, key=lambda each: float(np.abs(each @ turns).max()))
+        return min(candidates, key=lambda each: forces_of_turns(positions, each))
     raise ValueError(f"{len(values)} numbers; {n * n} were wanted for the {n_atoms} atoms")
 
 
