@@ -56,12 +56,12 @@ types:
 install: $(FOR_TESTS)
 $(FOR_TESTS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	@touch $(FOR_DEMO) $@
 
 $(FOR_DEMO): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[label,plot]"
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable ".[label,plot]"
 	@touch $@
 
 teachers: $(FAMILIES:%=$(HDISTILL_TEACHERS)/%/installed)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; a test compares it with
     from hdistill.data.labelsets.label_set import LabelSet as LabelSet
     from hdistill.data.structure import Structure as Structure
     from hdistill.labeler.teacher_calculator import TeacherCalculator as TeacherCalculator
+    from hdistill.pipelines.api.bundles import pull_bundle as pull_bundle, push_bundle as push_bundle
     from hdistill.pipelines.api.distilling import distill as distill
     from hdistill.pipelines.api.doctor import doctor as doctor
     from hdistill.pipelines.api.engines import export as export
@@ -63,6 +64,7 @@ _MODULES = {
     "hdistill.data.labelsets.label_set": ("LabelSet",),
     "hdistill.data.structure": ("Structure",),
     "hdistill.labeler.teacher_calculator": ("TeacherCalculator",),
+    "hdistill.pipelines.api.bundles": ("pull_bundle", "push_bundle"),
     "hdistill.pipelines.api.distilling": ("distill",),
     "hdistill.pipelines.api.doctor": ("doctor",),
     "hdistill.pipelines.api.engines": ("export",),

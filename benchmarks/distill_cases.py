@@ -12,13 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.build import molecule, surface
 from ase.eos import EquationOfState
+from ase.geometry import get_distances
 from ase.md.langevin import Langevin
 from ase.spacegroup import crystal
 
@@ -49,10 +52,41 @@ def silicon() -> Atoms:
     return crystal(["Si"], [(0, 0, 0)], spacegroup=227, cellpar=[5.431] * 3 + [90] * 3)
 
 
+def mgo() -> Atoms:
+    return crystal(["Mg", "O"], [(0, 0, 0), (0.5, 0.5, 0.5)], spacegroup=225, cellpar=[4.212] * 3 + [90] * 3)
+
+
+def mgo_slab() -> Atoms:
+    """MgO(100), four layers of four atoms, 12 A of vacuum."""
+    return surface(mgo(), (1, 0, 0), 2, vacuum=6.0, periodic=True)
+
+
+def water(n: int = 32, density: float = 0.997) -> Atoms:
+    """A box of so many molecules on a grid, each turned by chance, at a density in g/cm^3."""
+    rng = np.random.default_rng(5)
+    edge = (n * 18.015 / units.mol / density * 1e24) ** (1 / 3)
+    per_edge = int(np.ceil(n ** (1 / 3)))
+    places = np.stack(np.meshgrid(*[np.arange(per_edge)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    box = Atoms(cell=[edge] * 3, pbc=True)
+    for place in places[rng.permutation(len(places))[:n]]:
+        for _ in range(1000):
+            one = molecule("H2O")
+            one.euler_rotate(*rng.uniform(0, 360, 3), center="COM")
+            one.translate((place + 0.5) * edge / per_edge - one.get_center_of_mass())
+            if not len(box) or get_distances(one.positions, box.positions, box.cell, True)[1].min() > 1.5:
+                break
+        box += one
+    return box
+
+
 CASES: dict[str, dict[str, Any]] = {
     "srtio3": {"start": srtio3, "teacher": "7net-0", "temperature": [600.0], "repeat": (2, 2, 2)},
     "silicon": {"start": silicon, "teacher": "7net-0", "temperature": [300.0, 900.0], "repeat": (2, 2, 2)},
     "tyramine": {"start": lambda: TYRAMINE, "teacher": "ani-1x", "temperature": [300.0, 600.0]},
+    "mgo": {"start": mgo, "teacher": "7net-0", "temperature": [300.0, 900.0], "repeat": (2, 2, 2)},
+    "mgo-slab": {"start": mgo_slab, "teacher": "7net-0", "temperature": [300.0, 600.0]},
+    "dipeptide": {"start": lambda: "CC(=O)N[C@@H](C)C(=O)NC", "teacher": "ani-1x", "temperature": [300.0, 600.0]},
+    "water": {"start": water, "teacher": "ani-1x", "temperature": [300.0]},
     "ethanol": {"start": lambda: "CCO", "teacher": "ani-1x", "temperature": [300.0, 600.0]},
 }
 
@@ -80,9 +114,11 @@ def main() -> None:
     )
     spent = once(out / "distill-cpu.json", lambda: {"cpu_seconds": cpu() - before})
     student = hdistill.HDistillCalculator(done.run, warn_beyond=None)
-    measure = crystal_figures if "repeat" in case else molecule_figures
+    measure = {"crystal": crystal_figures, "molecule": molecule_figures}.get(kind_of(case), other_figures)
     with TeacherCalculator(case["teacher"]) as teacher:
         figures = once(out / "figures.json", lambda: measure(out, case, teacher, student))
+        figures["speed"] = once(out / "speed.json", lambda: speed(out, teacher, Path(done.run)))
+    figures["dynamics"] = once(out / "dynamics.json", lambda: long_dynamics(out, case, Path(done.run)))
     summary = {
         "case": given.case,
         "variant": given.variant,
@@ -98,6 +134,58 @@ def main() -> None:
     (out / "summary.json").write_text(json.dumps(summary, indent=1))
     print(done)
     print(json.dumps(summary, indent=1))
+
+
+def long_dynamics(out: Path, case: dict[str, Any], run: Path) -> dict[str, Any]:
+    """100 ps with a thermostat at the highest temperature and 10 ps at constant energy, of the first start of dynamics."""
+    start = read_frames(out / "result" / "start" / "dynamics.xyz")[0]
+    timestep, T = (1.0 if 1 in start.numbers else 2.0), max(case["temperature"])
+    common: dict[str, Any] = {"temperature": T, "every": 100, "trajectory": "traj", "progress": False}
+    nvt = hdistill.md(run, start, out / "nvt", steps=round(1e5 / timestep), timestep=timestep, ensemble="nvt", **common)
+    nve = hdistill.md(run, start, out / "nve", steps=round(2e4 / timestep), timestep=timestep / 2, **common)
+    return {
+        "temperature": T,
+        "nvt_ps": nvt.stable_until_fs / 1000,
+        "why": nvt.why,
+        "nve_ps": nve.stable_until_fs / 1000,
+        "nve_drift_mev_per_atom": nve.drift_mev_per_atom,
+    }
+
+
+def speed(out: Path, teacher: Any, run: Path, calls: int = 7) -> dict[str, float]:
+    """Medians, ms a call at moved positions through ASE: the student (machine code where the exam has built it) and the teacher, which
+    answers from a process of its own, in turn."""
+    start = read_frames(out / "result" / "start" / "dynamics.xyz")[0]
+    rng = np.random.default_rng(0)
+    taken: dict[str, list[float]] = {"teacher": [], "student": []}
+    calculators = {"teacher": teacher, "student": hdistill.HDistillCalculator(run, warn_beyond=None)}
+    for _ in range(calls):
+        for name, calculator in calculators.items():
+            for repeat in range(20 if name == "student" else 1):
+                frame = start.copy()
+                frame.positions += rng.normal(scale=0.02, size=frame.positions.shape)
+                frame.calc = calculator
+                began = time.perf_counter()
+                frame.get_forces()
+                if repeat or name == "teacher":
+                    taken[name].append(1e3 * (time.perf_counter() - began))
+    medians = {name: float(np.median(values)) for name, values in taken.items()}
+    return {"n_atoms": len(start), **medians, "times_faster": medians["teacher"] / medians["student"]}
+
+
+def kind_of(case: dict[str, Any]) -> str:
+    if "repeat" in case:
+        return "crystal"
+    return "molecule" if isinstance(case["start"](), str) else "other"
+
+
+def other_figures(out: Path, case: dict[str, Any], teacher: Any, student: Any) -> dict[str, Any]:
+    """Of slabs and liquids, which have neither a lattice constant nor conformers: errors on the teacher's dynamics."""
+    start = read_frames(out / "result" / "start" / "relaxed.xyz")[0]
+    timestep = 1.0 if 1 in start.numbers else 2.0
+    return {
+        "teacher_dynamics": on_teachers_dynamics(out, start, teacher, student, max(case["temperature"]), timestep, 480)
+    }
 
 
 def crystal_figures(out: Path, case: dict[str, Any], teacher: Any, student: Any) -> dict[str, Any]:

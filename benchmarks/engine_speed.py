@@ -4,9 +4,10 @@
 
 For each student and number of atoms (SrTiO3, rattled; weights are random, which costs the same): a call of the eager and of the
 compiled calculator at moved positions, a step of NVE in ASE, OpenMM and torch-sim, and 32 structures at once in torch-sim, where these are
-installed. Ratios are to the first row of the same round, medians over rounds: the machine may be busy. A teacher, if given, runs
-through TeacherCalculator in a process of its own, whose CPU time is not seen here: --clock wall. LAMMPS prints its
-own timings: `hdistill export --to lammps`.
+installed. Ratios are to the first row of the same round, medians over rounds: the machine may be busy. Teachers run through
+TeacherCalculator in processes of their own, whose CPU time counts. --references: SNAP in LAMMPS (tantalum: about as many atoms of another
+crystal) and NEP through calorine (the same crystal), in the same rounds. `hdistill export --to lammps` makes a student for LAMMPS, which
+prints its own timings.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ase import Atoms, units
-from ase.md.verlet import VelocityVerlet
 from ase.spacegroup import crystal
+from engine_references import Row, cpu_with_children, nep, snap
 
 from hdistill.trainer.force_field.calculator import HDistillCalculator
 from hdistill.trainer.force_field.checkpoint import StudentCard, save_student
+from hdistill.trainer.force_field.engines.steps import BATCH, TIMESTEP_FS, engines
 from hdistill.trainer.inputs.references import References
 from hdistill.trainer.students.build import build
 from hdistill.trainer.students.registry import size_of
 
 ELEMENTS = (8, 22, 38)
-TIMESTEP_FS = 1.0
-BATCH = 32
 
 
 def perovskite(n_atoms: int) -> Atoms:
@@ -79,120 +80,95 @@ def call(calculator: Any, atoms: Atoms) -> Callable[[int], None]:
     return run
 
 
-def ase_md(calculator: Any, atoms: Atoms) -> Callable[[int], None]:
-    moving = atoms.copy()
-    moving.calc = calculator
-    dynamics = VelocityVerlet(moving, TIMESTEP_FS * units.fs)
-    return lambda steps: dynamics.run(steps)
-
-
-def openmm_md(run: Path, atoms: Atoms) -> Callable[[int], None]:
-    from openmm import Context, Platform, System, VerletIntegrator, unit
-
-    from hdistill.trainer.force_field.engines.openmm import openmm_force
-
-    system = System()
-    for mass in atoms.get_masses():
-        system.addParticle(mass)
-    system.setDefaultPeriodicBoxVectors(*(atoms.cell.array / 10))
-    system.addForce(openmm_force(run, atoms.numbers, periodic=True, compiled=True))
-    integrator = VerletIntegrator(TIMESTEP_FS * unit.femtosecond)
-    context = Context(system, integrator, Platform.getPlatformByName("Reference"))
-    context.setPositions(atoms.positions / 10)
-    context.setVelocitiesToTemperature(300, 0)
-    context_kept = [context]  # a Context that is collected takes its integrator with it
-    return lambda steps: context_kept[0].getIntegrator().step(steps)
-
-
-def torchsim_md(run: Path, atoms: Atoms, copies: int) -> Callable[[int], None]:
-    import torch
-    import torch_sim as ts
-
-    from hdistill.trainer.force_field.engines.torchsim import torchsim_model
-
-    model = torchsim_model(run, compiled=True)
-    state = ts.io.atoms_to_state([atoms] * copies, torch.device("cpu"), torch.float64)
-    dt = torch.tensor(TIMESTEP_FS * 1e-3 * ts.units.MetalUnits.time, dtype=torch.float64)
-    kT = torch.tensor(300 * units.kB, dtype=torch.float64)
-    start, step = ts.integrators.nve(model=model, dt=dt, kT=kT, seed=0)
-    kept = [start(state)]
-
-    def run_steps(steps: int) -> None:
-        for _ in range(steps):
-            kept[0] = step(kept[0])
-
-    return run_steps
-
-
-def rows_for(run: Path, atoms: Atoms, teacher: Any) -> dict[str, tuple[Callable[[int], None], int]]:
+def rows_for(
+    run: Path, atoms: Atoms, teachers: dict[str, Any], device: str, with_code: bool, references: bool
+) -> dict[str, tuple[Row, int]]:
     """What is timed, by name, and how many structures one step of it moves."""
-    eager = HDistillCalculator(run, compiled=False)
-    compiled = HDistillCalculator(run, compiled=True)
-    rows: dict[str, tuple[Callable[[int], None], int]] = {
+    eager = HDistillCalculator(run, device, compiled=False)
+    rows: dict[str, tuple[Row, int]] = {
         "eager call": (call(eager, atoms), 1),
-        "compiled call": (call(compiled, atoms), 1),
-        "ASE NVE, compiled": (ase_md(HDistillCalculator(run, compiled=True), atoms), 1),
     }
-    if teacher is not None:
-        rows["teacher call"] = (call(teacher, atoms), 1)
-    for name, make in (
-        ("OpenMM NVE", lambda: openmm_md(run, atoms)),
-        ("torch-sim NVE", lambda: torchsim_md(run, atoms, 1)),
-        (f"torch-sim NVE, {BATCH} at once", lambda: torchsim_md(run, atoms, BATCH)),
-    ):
-        try:
-            rows[name] = (make(), BATCH if "at once" in name else 1)
-        except ImportError as error:
-            print(f"{name}: left out, {error}")
+    if with_code:
+        rows["compiled call"] = (call(HDistillCalculator(run, device, compiled=True), atoms), 1)
+    rows |= {f"{name} call": (call(teacher, atoms), 1) for name, teacher in teachers.items()}
+    if references:
+        if (calculator := nep(("O", "Ti", "Sr"), run)) is not None:
+            rows["NEP call"] = (call(calculator, atoms), 1)
+        if (made := snap(len(atoms))) is not None:
+            rows[f"SNAP in LAMMPS, {made[1]} atoms"] = (made[0], 1)
+    moving, failed = engines(run, atoms, with_code, device, BATCH if len(atoms) < 500 else 1)
+    for name, why in failed.items():
+        print(f"{name}: left out, {why}")
+    rows |= {f"{name} NVE": row for name, row in moving.items()}
     return rows
 
 
+def synchronized() -> float:
+    """Wall time, when the GPU has done what it was given."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def interleaved(
-    rows: dict[str, tuple[Callable[[int], None], int]], seconds: float, rounds: int, clock: Callable[[], float]
+    rows: dict[str, tuple[Row, int]], seconds: float, rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """ms for each step and structure, one list of rounds a row; in each round every row has its turn."""
     counts = {}
     for name, (run, _) in rows.items():
         run(1)
-        began = clock()
-        run(2)
-        counts[name] = max(1, int(seconds / max((clock() - began) / 2, 1e-6)))
+        counts[name] = max(1, int(seconds / max(timed(run, 2, clock) / 2, 1e-6)))
     times: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(rounds):
         for name, (run, structures) in rows.items():
-            began = clock()
-            run(counts[name])
-            times[name].append(1e3 * (clock() - began) / counts[name] / structures)
+            times[name].append(1e3 * timed(run, counts[name], clock) / counts[name] / structures)
     return times
+
+
+def timed(run: Row, steps: int, clock: Callable[[], float]) -> float:
+    """Seconds of so many steps: what the row says itself, else what the clock does."""
+    began = clock()
+    own = run(steps)
+    return own if isinstance(own, float) else clock() - began
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--students", nargs="+", default=["moment", "painn-small"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[40, 320], help="5, 40, 320, 2560 atoms")
-    parser.add_argument("--teacher", help="a name of `hdistill teachers`, for one row more")
+    parser.add_argument("--teachers", nargs="+", default=[], help="names of `hdistill teachers`, for one row more each")
+    parser.add_argument("--references", action="store_true", help="SNAP in LAMMPS and NEP through calorine, too")
     parser.add_argument(
-        "--clock", choices=["cpu", "wall"], default="cpu", help="CPU time of this process, where others are busy, too"
+        "--clock",
+        choices=["cpu", "wall"],
+        default="cpu",
+        help="CPU time of this process and its teachers', where others are busy, too",
     )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; of a GPU the wall clock is what counts")
+    parser.add_argument("--eager", action="store_true", help="without machine code")
     parser.add_argument("--seconds", type=float, default=0.5, help="for each row and round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("-o", "--out", type=Path)
     options = parser.parse_args()
-    clock = time.process_time if options.clock == "cpu" else time.perf_counter
-    teacher = None
-    if options.teacher and options.clock == "cpu":
-        parser.error("A teacher works in another process; give --clock wall, on an idle machine.")
-    if options.teacher:
-        from hdistill.labeler.teacher_calculator import TeacherCalculator
+    clock = cpu_with_children if options.teachers else time.process_time
+    if options.clock == "wall":
+        clock = time.perf_counter
+    if options.device != "cpu":
+        clock = synchronized
+    from hdistill.labeler.teacher_calculator import TeacherCalculator
 
-        teacher = TeacherCalculator(options.teacher)
+    teachers = {name: TeacherCalculator(name) for name in options.teachers}
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.students:
             run = student_run(Path(folder), name)
             for n_atoms in options.sizes:
                 atoms = perovskite(n_atoms)
-                times = interleaved(rows_for(run, atoms, teacher), options.seconds, options.rounds, clock)
+                times = interleaved(
+                    rows_for(run, atoms, teachers, options.device, not options.eager, options.references),
+                    options.seconds,
+                    options.rounds,
+                    clock,
+                )
                 first = next(iter(times))
                 for row, values in times.items():
                     ratio = statistics.median(a / b for a, b in zip(times[first], values, strict=True))

@@ -31,6 +31,7 @@ from hdistill.data.labelsets.provenance import DECIDING
 from hdistill.data.structure import Labels
 from hdistill.data.support.typed import as_json
 
+from .planning import differences as by_difference
 from .planning.checks import labels_problem
 from .planning.prepare import loaded
 from .process.batching import n_pairs, pack
@@ -78,7 +79,7 @@ def audit(path: Path, settings: AuditSettings = AuditSettings(), say: Say = prin
         noted = same_teacher(as_json(labels.manifest.teacher), loaded(host).as_json())
         for line in noted:
             say(line)
-        answers = label_again(host, samples)
+        answers = label_again(host, samples, labels.manifest.teacher.hessian_method)
     finally:
         host.close()
     return compare(labels, samples, answers) | {"noted": noted, "path": str(path), "seed": seed}
@@ -152,7 +153,9 @@ def same_teacher(stated: dict[str, Any], loaded: dict[str, Any]) -> list[str]:
     """Sentences on versions that differ. Raises TeacherError where the loaded teacher is another one."""
     for key in DECIDING:
         # An ASE calculator is known to be conservative only after it was asked; arguments are part of the request.
-        if key in ("arguments", "conservative"):
+        if key in ("arguments", "conservative") or (
+            key == "hessian_method" and stated.get(key) == by_difference.METHOD
+        ):
             continue
         if (stated.get(key) or None) != (loaded.get(key) or None):
             raise TeacherError(
@@ -167,15 +170,17 @@ def same_teacher(stated: dict[str, Any], loaded: dict[str, Any]) -> list[str]:
     return noted
 
 
-def label_again(host: TeacherHost, samples: Sequence[Sample]) -> list[Labels | Failure]:
+def label_again(host: TeacherHost, samples: Sequence[Sample], hessian_method: str = "") -> list[Labels | Failure]:
     """The teacher's labels of the structures, with products of the stored directions."""
     answers: list[Labels | Failure | None] = [None] * len(samples)
     structures = [sample.structure for sample in samples]
     products = [sample.labels.hessian for sample in samples]
     sizes = [n_pairs(structure) for structure in structures]
+    forward = hessian_method == by_difference.METHOD
+    ask = by_difference.by_differences(host.label, BATCH_PAIRS) if forward else host.label
     for batch in pack(sizes, BATCH_PAIRS):
         directions = [None if (p := products[i]) is None else p.directions for i in batch]
-        again = label_with_bisection(host.label, [structures[i] for i in batch], directions, [sizes[i] for i in batch])
+        again = label_with_bisection(ask, [structures[i] for i in batch], directions, [sizes[i] for i in batch])
         for i, answer in zip(batch, again, strict=True):
             answers[i] = _checked(answer, structures[i].n_atoms)
     return [answer for answer in answers if answer is not None]
@@ -191,7 +196,10 @@ def _checked(answer: Labels | Failure, n_atoms: int) -> Labels | Failure:
 
 def compare(labels: LabelSet, samples: Sequence[Sample], answers: Sequence[Labels | Failure]) -> dict[str, Any]:
     """What `hdistill labels audit` shows: for each quantity how many agree, and the worst structure by name."""
-    allowed = agreement.tolerance(labels.manifest)
+    teacher_record = labels.manifest.teacher
+    allowed = by_difference.widened(
+        agreement.tolerance(labels.manifest), teacher_record.hessian_method, teacher_record.dtype
+    )
     quantities: dict[str, dict[str, Any]] = {}
     failures = []
     for sample, again in zip(samples, answers, strict=True):
@@ -212,5 +220,5 @@ def compare(labels: LabelSet, samples: Sequence[Sample], answers: Sequence[Label
     for row in quantities.values():
         del row["share"]
     agrees = not failures and not any(row["n_outside"] for row in quantities.values())
-    teacher = labels.manifest.teacher.name
+    teacher = teacher_record.name
     return {"agrees": agrees, "n": len(samples), "teacher": teacher, "quantities": quantities, "failures": failures}

@@ -16,7 +16,7 @@ from hdistill.data.sources import SourceReport
 from hdistill.data.sources.select import sample
 from hdistill.data.structure import Labels, Structure
 
-from .planning import checks
+from .planning import checks, differences
 from .planning.early import check_settings
 from .planning.plan import LabelSettings, request_of
 from .planning.prepare import loaded, selection
@@ -82,6 +82,8 @@ def _timed(host: TeacherHost, structures: list[Structure], settings: LabelSettin
     The smallest structure goes first, unmeasured: compilers and caches warm up.
     """
     spec = parse_spec(settings.hessian)
+    edges = settings.batch_edges or default_edges(settings.device)
+    label = host.label if settings.products != "difference" else differences.by_differences(host.label, edges)
     failures: list[Failure] = []
     samples: list[Sample] = []
     seconds = 0.0
@@ -89,7 +91,7 @@ def _timed(host: TeacherHost, structures: list[Structure], settings: LabelSettin
     def ask(batch: list[Structure]) -> tuple[list[Sample], float]:
         directions = [draw(spec, settings.seed, s.id, s.n_atoms) for s in batch]
         began = time.perf_counter()
-        answers = label_with_bisection(host.label, batch, directions, [n_pairs(s) for s in batch])
+        answers = label_with_bisection(label, batch, directions, [n_pairs(s) for s in batch])
         taken = time.perf_counter() - began
         failures.extend(x for x in answers if isinstance(x, Failure))
         done = [Sample(s, x, "train") for s, x in zip(batch, answers, strict=True) if isinstance(x, Labels)]
@@ -105,7 +107,7 @@ def _timed(host: TeacherHost, structures: list[Structure], settings: LabelSettin
             f"The teacher did none of {len(structures)} structures that it was tried on; the first: {failures[0].text}"
         )
     sizes = [n_pairs(s) for s in structures]
-    for batch in pack(sizes, settings.batch_edges or default_edges(settings.device)):
+    for batch in pack(sizes, edges):
         done, taken = ask([structures[i] for i in batch])
         if len(done) == len(batch):  # a batch that was halved says nothing of the time
             samples += done

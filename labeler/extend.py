@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -31,6 +31,7 @@ from hdistill.data.probes import HessianSpec, parse_spec
 from hdistill.data.support.text import published, published_json
 
 from .joining import TeacherDrifted as TeacherDrifted, require_no_drift, splits_kept, with_products
+from .planning.differences import METHOD
 from .planning.plan import PLAN, LabelSettings, base_name
 from .planning.prepare import fingerprints
 from .run import LabelResult, RunSettings, label
@@ -74,8 +75,10 @@ def add(
         settings,
         subset=(str(out),),
         hessian=str(wanted),
+        products=_products(first.manifest),
         where=None,
         limit=None,
+        diverse=None,
         energy_key=None,
         forces_key=None,
         stress_key=None,
@@ -115,6 +118,7 @@ def extend(
         **{"names": [Path(name).name for name in settings.subset], "where": settings.where, "limit": settings.limit},
         **{key: getattr(settings, key) for key in ("energy_key", "forces_key", "stress_key", "group_key")},
         "inputs": fingerprints(settings, data),
+        **({} if settings.diverse is None else {"diverse": settings.diverse}),
     }
     asked = published_json(stated)  # as the manifest has it
     for former in manifest.passes:
@@ -123,7 +127,9 @@ def extend(
             return LabelResult(out, manifest, 0, time.monotonic() - started)
     name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
     folder = out / PASSES / f"extend-{name}"
-    done = _run_pass(replace(settings, hessian=hessian, not_in=(str(out),)), folder, data, run, say)
+    done = _run_pass(
+        replace(settings, hessian=hessian, products=_products(manifest), not_in=(str(out),)), folder, data, run, say
+    )
     old, new = open_label_set(out), open_label_set(folder)
     provenance.require_same_teacher(old.manifest.teacher, new.manifest.teacher, (str(out), "this pass"))
     record = msgspec.structs.replace(_record(old, new), extend=asked, n_structures=new.manifest.counts.n_structures)
@@ -206,6 +212,11 @@ def _require_settings(settings: LabelSettings, manifest: Manifest, out: Path) ->
         ("kind of Hessian labels", hessian.kind, spec.kind),
         ("codec", hessian.codec, settings.codec),
         ("seed", hessian.seed, settings.seed),
+        (
+            "products",
+            _products(manifest),
+            _products(manifest) if settings.products in (None, "auto") else settings.products,
+        ),
         ("splits", splits.fractions, settings.splits),
     ):
         if had != has:
@@ -219,6 +230,11 @@ def _require_settings(settings: LabelSettings, manifest: Manifest, out: Path) ->
             f"The structures of {out} have different numbers of {spec.kind}; label into another set and merge."
         )
     return str(HessianSpec(spec.kind, hessian.per_structure))
+
+
+def _products(manifest: Manifest) -> Literal["autograd", "difference"]:
+    """How the products of a set were made, and so those of what joins it."""
+    return "difference" if manifest.teacher.hessian_method == METHOD else "autograd"
 
 
 def _countable(spec: HessianSpec) -> str:

@@ -6,7 +6,8 @@ settings -> prepare -> plan on disk -> run_plan(plan, executor) -> chunks -> fin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from .planning.prepare import prepare
 from .planning.resume import require_same_labels
 from .process.host import DEADLINE_S, HostSettings
 from .teachers.environments import interpreter
-from .work.compact import ChunkDamaged, damaged_chunks, finish
+from .work.compact import ChunkDamaged, clear_up, damaged_chunks, finish
 
 ROUNDS = 3  # of making damaged chunks again
 Say = Callable[[str], None]
@@ -103,6 +104,7 @@ def label(
         plan = prepare(settings, out, data, teachers.first, say, run.progress, is_pass)
         if not (out / MANIFEST).exists():
             n_labelled = _complete(plan, out, teachers, run, say)
+    clear_up(out)
     if was_complete:
         say(f"{out.name}/ is complete already; nothing to do.")
     return LabelResult(out, read_manifest(out), n_labelled, time.monotonic() - started)
@@ -131,10 +133,13 @@ def label_share(
         n_own = len(executor.own(range(plan.n_chunks)))
         if (out / MANIFEST).exists():
             say(f"{out.name}/ is complete already; nothing to do.")
-            return ShareResult(out, name, 0, n_own, 0, 0, time.monotonic() - started)
-        if executor.own(missing(plan, out)):
-            require_same_labels(plan, out, teachers.first, say)
-            n_labelled = run_plan(plan, out, executor, run.progress)
+        elif executor.own(missing(plan, out)):
+            with _unless_finished(out):
+                require_same_labels(plan, out, teachers.first, say)
+                n_labelled = run_plan(plan, out, executor, run.progress)
+    if (out / MANIFEST).exists():
+        clear_up(out)
+        return ShareResult(out, name, n_labelled, n_own, 0, 0, time.monotonic() - started)
     left = missing(plan, out)
     n_left = len(executor.own(left))
     return ShareResult(out, name, n_labelled, n_own, n_left, len(left) - n_left, time.monotonic() - started)
@@ -175,12 +180,9 @@ def _teachers(settings: LabelSettings, run: RunSettings) -> TeacherPool:
 
 
 def _complete(plan: Plan, out: Path, teachers: TeacherPool, run: RunSettings, say: Say) -> int:
-    """Label what is missing and finish the set; damaged chunks are made again. Returns the structures labelled now.
-
-    Another labeler on the same directory may be quicker, at any moment, and take away what this one works on: that is as good.
-    """
+    """Label what is missing and finish the set; damaged chunks are made again. Returns the structures labelled now."""
     n_labelled = 0
-    try:
+    with _unless_finished(out):
         for attempt in range(1, ROUNDS + 1):
             if missing(plan, out):
                 require_same_labels(plan, out, teachers.first, say)
@@ -194,10 +196,17 @@ def _complete(plan: Plan, out: Path, teachers: TeacherPool, run: RunSettings, sa
             for problem in damaged_chunks(out, plan):
                 say(f"{problem} It is made again.")
                 problem.path.unlink(missing_ok=True)
+    return n_labelled
+
+
+@contextmanager
+def _unless_finished(out: Path) -> Iterator[None]:
+    """Another labeler on the same directory may be quicker, at any moment, and take away what this one works on: that is as good."""
+    try:
+        yield
     except (HDistillError, OSError):
         if not (out / MANIFEST).exists():
             raise
-    return n_labelled
 
 
 def _executor(teachers: TeacherPool, run: RunSettings, say: Say) -> Executor:

@@ -1,7 +1,6 @@
 """The commands over all of it.
 
 drivers.py       what gives forces to sampling: a student, a teacher, a calculator
-demo.py          the whole thing on a real teacher
 export.py        a student in the form that an engine loads
 frames.py        ASE Atoms as extended XYZ with all digits
 live_calculator.py  an ASE calculator of this session as a teacher

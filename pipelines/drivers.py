@@ -27,8 +27,9 @@ def driver_of(what: Any, task: str | None = None, device: str = "cpu", python: P
         yield by_calculator(what)
         return
     name = os.fspath(what)
-    run = Path(name.removeprefix(STUDENT)).expanduser()
-    if name.startswith(STUDENT) or run.is_dir():
+    bare = name.removeprefix(STUDENT)
+    run = bare if "://" in bare else Path(bare).expanduser()
+    if name.startswith(STUDENT) or Path(run).is_dir():
         if task is not None:
             raise InputError("A student has one level of theory; leave --task out.")
         yield by_student(run, device)
@@ -39,7 +40,7 @@ def driver_of(what: Any, task: str | None = None, device: str = "cpu", python: P
         yield by_teacher(teacher)
 
 
-def by_student(run: Path, device: str = "cpu") -> Driver:
+def by_student(run: Path | str, device: str = "cpu") -> Driver:
     """Structures of a batch in one call; unfamiliar is the domain distance of each atom, where the run has a domain."""
     import numpy as np
 

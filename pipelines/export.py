@@ -15,29 +15,49 @@ def export_student(
     labels: Path | str | None = None,
     dtype: str | None = None,
     device: str = "cpu",
+    report: Path | str | None = None,
+    text: Path | str | None = None,
+    licence: str | None = None,
 ) -> dict[str, Any]:
     """The student of a run folder or file as `out`, in one of FORMS, after its numbers were compared with the eager float64 student's:
-    on made structures, and on some of the test split of `labels`.
+    on made structures, and on some of the test split of `labels`. report: the folder of a report, for a bundle; None: that of `distill`
+    beside the run, where there is one; text: a file of Markdown for its card, what it is for and what not;
+    licence: SPDX id of the structures, where their label set does not know it.
 
     Returns path, dtype, the largest differences (energy eV/atom, forces eV/A, stress eV/A^3) and seconds. Raises NotExported
     where it is refused, InputError for what cannot be read.
     """
     from hdistill.data.errors import InputError, nearest
 
+    if to != "bundle" and not (report is None and text is None and licence is None):
+        raise InputError(f"--report, --text and --licence are for a bundle, and --to was {to}; leave them out.")
+    try:
+        words = "" if text is None else Path(text).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--text {text} cannot be read: {error}.") from error
+    if to in AS_IT_IS:
+        raise InputError(f"There is nothing to export: {AS_IT_IS[to]} (docs/engines.md).")
     if to not in FORMS:
         raise InputError(f"There is no export to '{to}'; there are {', '.join(FORMS)}.{nearest(to, FORMS)}")
     structures = [] if labels is None else _structures(Path(run), labels)
     if to == "bundle":
         from hdistill.trainer.force_field.engines.bundle import export_bundle
 
-        bundle = export_bundle(run, out)
+        bundle = export_bundle(
+            run, out, Path(report) if report is not None else _report_beside(Path(run)), words, licence
+        )
         return {"path": str(bundle.folder), "to": to, "files": list(bundle.files), "license": bundle.license}
     more: dict[str, Any] = {}
     if to == "lammps":
         from hdistill.trainer.force_field.engines.lammps import export_lammps
 
         made = export_lammps(run, out, dtype, structures)
-        export, more = made.pt2, {"plugin": str(made.plugin), "input": str(made.input), "command": made.command}
+        export: Any = made.pt2
+        more = {"plugin": str(made.plugin), "input": str(made.input), "command": made.command}
+    elif to == "metatomic":
+        from hdistill.trainer.force_field.engines.metatomic import export_metatomic
+
+        export = export_metatomic(run, out, dtype, device, structures)
     else:
         from hdistill.trainer.force_field.engines.compiled import export_pt2
 
@@ -56,7 +76,12 @@ def export_student(
     }
 
 
-FORMS = ("pt2", "lammps", "bundle")
+FORMS = ("pt2", "metatomic", "lammps", "bundle")
+AS_IT_IS = {
+    "torchsim": "torch-sim takes a run as it is, model = torchsim_model('run/') of hdistill.trainer.force_field.engines.torchsim",
+    "openmm": "OpenMM takes a run as it is, force = openmm_force('run/', numbers) of hdistill.trainer.force_field.engines.openmm",
+    "ase": "ASE takes a run as it is, atoms.calc = hdistill.HDistillCalculator('run/')",
+}
 
 
 def export_text(export: dict[str, Any]) -> str:
@@ -69,6 +94,20 @@ def export_text(export: dict[str, Any]) -> str:
         f"{export['energy_ev_per_atom']:.1e} eV/atom, {export['forces_ev_per_angstrom']:.1e} eV/A, "
         f"{export['stress_ev_per_angstrom3']:.1e} eV/A^3 ({export['seconds']:.0f} s).{run}"
     )
+
+
+def _report_beside(run: Path) -> Path | None:
+    """The report that `distill` left beside a run, where it is of this student as it is now."""
+    from hdistill.data.errors import InputError
+    from hdistill.trainer.force_field.checkpoint import STUDENT
+    from hdistill.trainer.force_field.engines.bundle import report_of
+
+    folder = run.parent / "report"
+    try:
+        report_of(folder, run / STUDENT)
+    except InputError:
+        return None
+    return folder
 
 
 def _structures(run: Path, labels: Path | str) -> list[Any]:

@@ -1,4 +1,5 @@
-"""Settings of a fit from a TOML recipe and from options; options win. The recipes that have a name are in recipes/."""
+"""Settings of a fit from a TOML recipe and from options; options win. The recipes that have a name are in recipes/; those of
+distillations in recipes/bundles."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from hdistill.data.errors import InputError, nearest
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parent / "recipes"  # of fits
+BUNDLES = RECIPES / "bundles"  # of distillations: what comes with the package is made by these
 
 if TYPE_CHECKING:
     from hdistill.trainer.fitting.settings import FitSettings
@@ -22,7 +24,7 @@ def fit_settings(recipe: Path | str | None, options: Mapping[str, Any]) -> FitSe
 
     values: dict[str, Any] = {}
     if recipe is not None:
-        file = _file_of(recipe)
+        file = recipe_file(recipe)
         try:
             values = tomllib.loads(file.read_text())
         except OSError as error:
@@ -32,13 +34,14 @@ def fit_settings(recipe: Path | str | None, options: Mapping[str, Any]) -> FitSe
     return settings_from({name.replace("-", "_"): value for name, value in values.items()} | dict(options))
 
 
-def named_recipes() -> dict[str, Path]:
-    return {file.stem: file for file in sorted(RECIPES.glob("*.toml"), key=lambda file: file.stem)}
+def named_recipes(folder: Path = RECIPES) -> dict[str, Path]:
+    return {file.stem: file for file in sorted(folder.glob("*.toml"), key=lambda file: file.stem)}
 
 
-def _file_of(recipe: Path | str) -> Path:
-    """The file of a named recipe, or else the file itself. A bare word that is neither is taken for a mistyped name."""
-    named, path = named_recipes(), Path(recipe)
+def recipe_file(recipe: Path | str, folder: Path = RECIPES) -> Path:
+    """The file of a recipe that has a name in the folder, or else the file itself. A bare word that is neither is taken for a mistyped
+    name. Raises InputError."""
+    named, path = named_recipes(folder), Path(recipe)
     if str(recipe) in named and not path.is_file():
         return named[str(recipe)]
     if path.suffix == "" and len(path.parts) == 1 and not path.exists():

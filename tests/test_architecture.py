@@ -32,7 +32,7 @@ LOADED_LATE = {("pipelines", "judging"): {"numpy", "ase", "safetensors"}}
 ROOMS = {
     "data": ("", "support", "format", "publication", "labelsets", "sources", "sampling", "convert", "sharing"),
     "labeler": ("teachers", "process", "planning", "work", "executors", ""),
-    "trainer": ("", "students", "inputs", "force_field", "evaluation", "fitting"),
+    "trainer": ("", "bundles", "students", "inputs", "force_field", "evaluation", "fitting"),
     "pipelines": ("report", "", "dynamics", "judging", "distill", "api", "cli"),
 }
 ADAPTERS = {"lennard_jones", "sevennet", "chgnet", "mace", "fairchem", "torchani", "ase", "outside"}
@@ -205,15 +205,19 @@ def test_every_data_file_is_installed_and_nothing_else_is() -> None:
     engines = "hdistill.trainer.force_field.engines"
     assert setuptools["package-data"] == {
         "*": ["py.typed"],
-        "hdistill.pipelines": ["recipes/*.toml"],
+        "hdistill.pipelines": ["recipes/*.toml", "recipes/bundles/*"],
         "hdistill.data.sampling": ["recipes/*.toml"],
+        "hdistill.trainer.bundles": ["*/*"],
         engines: ["*.cpp"],
     }
+    recipes = ROOT / "pipelines" / "recipes"
     sources = {ROOT / "trainer" / "force_field" / "engines" / "lammps_plugin.cpp"}
     for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*")):
         if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "py.typed" and path not in sources:
-            assert path.parent in (ROOT / "pipelines" / "recipes", ROOT / "data" / "sampling" / "recipes"), path
-            assert path.suffix == ".toml", path
+            if path.parent.parent == ROOT / "trainer" / "bundles":
+                continue  # what is in them is of tests/trainer/test_shipped.py
+            assert path.parent in (recipes, recipes / "bundles", ROOT / "data" / "sampling" / "recipes"), path
+            assert path.suffix == ".toml" or path.with_suffix(".toml").exists(), path
 
 
 def test_the_readme_lists_every_folder() -> None:
@@ -227,3 +231,10 @@ def test_every_folder_says_what_its_files_do() -> None:
         docstring = ast.get_docstring(ast.parse(init.read_text())) or ""
         for path in init.parent.glob("*.py"):
             assert path.name == "__init__.py" or path.name in docstring, f"{path} is not in {init}"
+
+
+@pytest.mark.xdist_group("architecture")
+def test_groups_of_tests_are_groups(request: pytest.FixtureRequest) -> None:
+    """What they share is dear, or there is one of it on a machine; a pytest that is newer than its xdist divides them unasked."""
+    if hasattr(request.config, "workerinput"):
+        assert request.node.nodeid.endswith("@architecture")

@@ -83,6 +83,7 @@ class Preflight(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     tolerance: float | None = None
     largest_asymmetry: float | None = None
     largest_change_under_translation: float | None = None
+    atom_energies: bool | None = None  # whether the teacher's are stored; sets from before this was written do not say
 
 
 class InputFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,6 +139,7 @@ class Subset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     taken: dict[str, dict[str, Count]]
     license: str
     citation: tuple[str, ...]
+    diverse: Annotated[int, Meta(ge=1)] | None = None  # so many that differ most, in place of a limit
     report: SourceSummary | None = None  # of one reading; a set made of several has theirs in its parents
 
 

@@ -110,6 +110,7 @@ def united_subset(subsets: Sequence[Subset]) -> Subset:
         names=tuple(dict.fromkeys(name for subset in subsets for name in subset.names)),
         where=same([subset.where for subset in subsets]),
         limit=same([subset.limit for subset in subsets]),
+        diverse=same([subset.diverse for subset in subsets]),
         seed=same([subset.seed for subset in subsets]),
         inputs=tuple(dict.fromkeys(file for subset in subsets for file in subset.inputs)),
         n_read=sum(subset.n_read for subset in subsets),

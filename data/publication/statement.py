@@ -41,7 +41,8 @@ class Publication:
 
 @dataclass(frozen=True)
 class Permission:
-    """Who said, and when, that a set may be shared though its licences do not say so; `label_set` is the digest of its shards."""
+    """Who said, and when, that a set may be shared though its licences do not say so; `label_set` is the digest of its
+    shards, of a student's bundle that of its index."""
 
     by: str
     on: str

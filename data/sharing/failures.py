@@ -69,9 +69,10 @@ def _as_remote_error(error: Exception, address: str, protocol: str, doing: str) 
         return RemoteError(f"No way is known to reach {address}; use a folder, s3://, gs://, http(s):// or hf://.")
     absent = isinstance(error, FileNotFoundError) or status == 404
     if name == "RepositoryNotFoundError" or (family == "hf" and doing == "written" and absent):
+        kind_of = " --repo-type dataset" if address.startswith("hf://datasets/") else ""
         return RemoteError(
-            f"{address}: there is no such repository, or it is private; make it with `hf repo create OWNER/NAME --repo-type "
-            "dataset`, or log in with `hf auth login`."
+            f"{address}: there is no such repository, or it is private; make it with `hf repo create OWNER/NAME{kind_of}`, "
+            "or log in with `hf auth login`."
         )
     if (
         name in _NO_LOGIN

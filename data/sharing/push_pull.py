@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import LabelSetError, LicenceError, RemoteError
+from ..errors import LabelSetError, LicenceError
 from ..format.manifest import MANIFEST, SHARDS
 from ..format.records import History, Manifest, Parent
 from ..labelsets.label_set import LabelSet, ShardEntry, open_label_set, verify_shard
@@ -39,7 +39,7 @@ from ..support.progress import progress as progress_bar
 from ..support.publish import publish, remove_temporaries
 from .failures import Missing, Refused
 from .remote import fetch_shard, open_at
-from .store import READ_ONLY, Store, store
+from .store import Store, require_writable, store
 
 LEFT_AFTER_S = 3600.0
 
@@ -70,13 +70,10 @@ def push(folder: Path, destination: str, permission_by: str | None = None, progr
     if permission_by is None:
         _require_licence(licence, folder)
     place = store(destination)
-    if place.protocol in READ_ONLY:
-        raise RemoteError(
-            f"{destination} can be read and not written; push to s3://, gs://, hf:// or the folder that the web server serves."
-        )
+    require_writable(place)
     manifest = (labels.path / MANIFEST).read_bytes()
     _require_same_or_older(place, labels)
-    permission = None if permission_by is None else _permission(place, permission_by, labels.digest, licence)
+    permission = None if permission_by is None else permission_for(place, permission_by, labels.digest, licence)
     n_moved = moved_bytes = 0
     with _bar(labels, "push", progress) as advance:
         for shard in labels.shards:
@@ -183,7 +180,7 @@ def _lineage(made: Manifest | Parent) -> Iterator[tuple[str, list[str]]]:
         yield from _lineage(parent)
 
 
-def _permission(place: Store, by: str, digest: str, licence: Licence) -> Permission:
+def permission_for(place: Store, by: str, digest: str, licence: Licence) -> Permission:
     """The permission to record: the one that is there, if it is for these labels, so that a push that is repeated changes nothing."""
     try:
         there = parse_permission(place.read(PERMISSION, MAX_STATED_BYTES), PERMISSION)

@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ..errors import RemoteError
 from ..support.publish import publish, publish_blocks
 from .failures import Damaged, MayPass, Missing, translate_errors
 
 T = TypeVar("T")
+ON_THE_HUB = {
+    "data set": (r"hf://(datasets|buckets)/[^/]+/[^/]+", "hf://datasets/OWNER/NAME"),
+    "model": (r"hf://(?!(datasets|spaces|buckets)/)[^/]+/[^/]+", "hf://OWNER/NAME"),
+}
 BLOCK_BYTES = 8 << 20
 ATTEMPTS = 4
 FIRST_WAIT_S = 1.0
@@ -163,21 +167,30 @@ class Store:
             yield
 
 
+def require_writable(place: Store) -> None:
+    """Raise RemoteError for what can be read alone, before anything is sent there."""
+    if place.protocol in READ_ONLY:
+        raise RemoteError(
+            f"{place.address} can be read and not written; push to s3://, gs://, hf:// or the folder that the web server serves."
+        )
+
+
 def is_address(text: object) -> bool:
     """Whether a text is an address (s3://...) rather than a path."""
     return isinstance(text, str) and "://" in text
 
 
-def store(address: str) -> Store:
-    """The store of an address or of a folder. Nothing is read yet. Raises RemoteError: unknown protocol, package missing."""
+def store(address: str, hub: Literal["data set", "model"] = "data set") -> Store:
+    """The store of an address or of a folder; hub: what hf:// has to be of. Nothing is read yet. Raises RemoteError: unknown
+    protocol, package missing."""
     protocol = "file"
     if is_address(address):
         protocol, _, rest = address.partition("://")
         address = f"{protocol}://{rest.rstrip('/')}"
     else:
         address = str(Path(address).expanduser().absolute())
-    if protocol == "hf" and not re.match(r"hf://(datasets/[^/]+/[^/]+|buckets/[^/]+/[^/]+)", address):
-        raise RemoteError(f"{address} is not a data set on the Hugging Face hub; write it as hf://datasets/OWNER/NAME.")
+    if protocol == "hf" and not re.match(ON_THE_HUB[hub][0], address):
+        raise RemoteError(f"{address} is not a {hub} on the Hugging Face hub; write it as {ON_THE_HUB[hub][1]}.")
     with translate_errors(address, protocol, "opened"):
         from fsspec.core import url_to_fs
 

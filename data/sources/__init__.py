@@ -11,11 +11,14 @@ charge_spin.py   charge and spin under every usual name, and the check that they
 labels.py        reference labels of a record
 comment.py       the comment line of extended XYZ
 hdf5.py          only what lies in the file itself
+vasp_xml.py      what is in a vasprun.xml
+pymatgen_json.py  a pymatgen Structure as its JSON has it; long JSON, entry by entry
 smiles.py        elements and charge of a SMILES
 formula.py       formulas
 geometry.py      shortest distances against covalent radii
 report.py        what was read, guessed and skipped
 select.py        --where, duplicates, samples
+names.py         what --where may call by name: volume, spacegroup, ...
 readers/         one file a source
 """
 

@@ -16,6 +16,7 @@ from .reader import Located
 from .record import Record, Unusable
 from .report import Keys, SourceReport
 
+MANIFEST = "manifest.json"  # of a label set, which is given by its folder
 _LAMMPS_BOX = re.compile(r"^[^#\n]*\bxlo\s+xhi\b", re.MULTILINE)
 Item = Record | Callable[[], Record]  # a function makes it, or raises Unusable, when it is in the slice
 _T = TypeVar("_T")
@@ -50,10 +51,21 @@ def _made(item: Item, keys: Keys, report: SourceReport, place: str) -> Structure
     return None
 
 
+def files_below(folder: Path) -> tuple[Path, ...]:
+    """Every file in a folder and in those below it, by name; without hidden ones and label sets. Links to folders are not followed."""
+    found: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            found.append(path)
+        elif path.is_dir() and not path.is_symlink() and not (path / MANIFEST).exists():
+            found += files_below(path)
+    return tuple(found)
+
+
 def check_file(path: Path) -> None:
-    """Raises InputError for a folder, and for a file that is empty or cannot be opened."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name its files, for example '{path}/*.xyz' (in quotes).")
+    """Raises InputError for a file that is empty or cannot be opened."""
     try:
         with open(path, "rb") as stream:
             if not stream.read(1):

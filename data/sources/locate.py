@@ -8,11 +8,10 @@ import re
 from pathlib import Path
 
 from ..errors import InputError
-from .files import check_file
+from .files import MANIFEST, check_file, files_below
 from .reader import Located
 from .registry import named, reader_of, readers, subset_rows
 
-MANIFEST = "manifest.json"  # of a label set, which is given by its folder
 _SLICE = re.compile(r"-?\d+|(-?\d+)?:(-?\d+)?(:(\d+)?)?")
 
 
@@ -29,6 +28,8 @@ def _located_files(text: str) -> Located:
     if (manifest := Path(text).expanduser() / MANIFEST).is_file():
         return Located(paths=(manifest,))
     path_text, index = _split_slice(text)
+    if (folder := Path(path_text).expanduser()).is_dir():
+        return _located_folder(folder, index)
     paths = _expand(path_text)
     if not paths:
         raise InputError(_nothing_called(path_text))
@@ -37,6 +38,16 @@ def _located_files(text: str) -> Located:
     if index != slice(None) and (why := reader_of(paths[0]).not_sliced):
         raise InputError(f"'{text}': {why}.")
     return Located(paths=paths, index=index)
+
+
+def _located_folder(folder: Path, index: slice) -> Located:
+    try:
+        paths = files_below(folder)
+    except OSError as error:
+        raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}.") from error
+    if not paths:
+        raise InputError(f"There are no files in {folder}; a folder with files of structures is wanted.")
+    return Located(reader_of(folder), paths, index)
 
 
 def _split_slice(text: str) -> tuple[str, slice]:

@@ -11,25 +11,19 @@ import heapq
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, nearest
 from ..structure import Structure
 from ..support.digest_set import DigestSet
-from .formula import elements, hill_formula
+from .names import NAMES, has
 from .readers.label_sets import stored_ids
 from .report import SourceReport
 
-NAMES: dict[str, Callable[[Structure], Any]] = {
-    "n_atoms": lambda s: s.n_atoms,
-    "elements": lambda s: elements(s.numbers.tolist()),
-    "formula": lambda s: hill_formula(s.numbers.tolist()),
-    "group": lambda s: s.group,
-    "charge": lambda s: s.charge,
-    "spin": lambda s: s.spin,
-}
 FUNCTIONS = {"abs": abs, "len": len, "max": max, "min": min, "sum": sum}
+OF_THE_STRUCTURE = {"has": has}  # functions that are given the structure first
 MAX_LENGTH = 1000  # characters of an expression
 MAX_NODES = 300  # of its syntax tree
 
@@ -66,9 +60,9 @@ def select(
 ) -> Iterator[Structure]:
     """The structures for which the expression is true, e.g. "{'H','C'} >= elements and n_atoms <= 16".
 
-    Names: n_atoms, elements (a set of symbols), formula (Hill), group, charge, spin, and the keys of info. A structure
-    without a key that is used does not match. The expression is checked at once. Raises InputError, also at the end of the
-    stream for a name that no structure had.
+    Names: those of names.py (n_atoms, elements, formula, volume, ...) and the keys of info; has("key"). A structure without a key
+    that is used, or without a volume, forces, ..., does not match. The expression is checked at once. Raises InputError, also at
+    the end of the stream for a name that no structure had.
     """
     if where is None:
         return iter(structures)
@@ -93,7 +87,7 @@ def sample(structures: Iterable[Structure], limit: int | None, seed: int) -> Ite
 
 
 def parse_where(text: str) -> Where:
-    """A --where expression, checked: only comparisons, and/or/not, arithmetic, literals and FUNCTIONS. Raises InputError."""
+    """A --where expression, checked: only comparisons, and/or/not, arithmetic, literals and functions. Raises InputError."""
     if not text.strip() or len(text) > MAX_LENGTH:
         raise InputError(f"--where takes an expression of 1 to {MAX_LENGTH} characters; it got {len(text)}.")
     try:
@@ -140,10 +134,11 @@ def _check_node(node: ast.AST, text: str) -> None:
         raise InputError(f"--where `{text}` has the value {node.value!r}; use numbers, strings, True, False or None.")
     if isinstance(node, ast.Call):
         name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name not in FUNCTIONS or node.keywords:
+        functions = {**FUNCTIONS, **OF_THE_STRUCTURE}
+        if name not in functions or node.keywords:
             called = f"'{name}'" if name else "a method"
-            known = ", ".join(FUNCTIONS)
-            raise InputError(f"--where `{text}` calls {called}; the functions are {known}.{nearest(name, FUNCTIONS)}")
+            known = ", ".join(functions)
+            raise InputError(f"--where `{text}` calls {called}; the functions are {known}.{nearest(name, functions)}")
 
 
 def _matching(structures: Iterable[Structure], where: Where, report: SourceReport) -> Iterator[Structure]:
@@ -154,10 +149,12 @@ def _matching(structures: Iterable[Structure], where: Where, report: SourceRepor
     seen: set[str] = set()
     for structure in structures:
         seen.update(structure.info)
+        computed = {name: NAMES[name](structure) for name in where.names & set(NAMES)}
         lacking = keys - set(structure.info)
         had |= keys - lacking
+        lacking |= {name for name, value in computed.items() if value is None}
         report.lacking.update(lacking)
-        if not lacking and evaluate(structure):
+        if not lacking and evaluate(structure, computed):
             report.n_matching += 1
             yield structure
         else:
@@ -170,8 +167,9 @@ def _matching(structures: Iterable[Structure], where: Where, report: SourceRepor
         )
 
 
-def _evaluator(where: Where) -> Callable[[Structure], bool]:
-    """The expression as a function of a structure that has all of its names. Raises InputError when it is called."""
+def _evaluator(where: Where) -> Callable[[Structure, dict[str, Any]], bool]:
+    """The expression as a function of a structure that has all of its names, and of those that were computed. Raises InputError when
+    it is called."""
     from simpleeval import DEFAULT_OPERATORS, EvalWithCompoundTypes, InvalidExpression
 
     operators = {kind: function for kind, function in DEFAULT_OPERATORS.items() if issubclass(kind, _ALLOWED)}
@@ -182,10 +180,9 @@ def _evaluator(where: Where) -> Callable[[Structure], bool]:
     }
     evaluator = EvalWithCompoundTypes(operators=operators, functions=dict(FUNCTIONS))
 
-    def evaluate(structure: Structure) -> bool:
-        evaluator.names = {
-            name: NAMES[name](structure) if name in NAMES else structure.info[name] for name in where.names
-        }
+    def evaluate(structure: Structure, computed: dict[str, Any]) -> bool:
+        evaluator.names = {**{name: structure.info[name] for name in where.names - set(computed)}, **computed}
+        evaluator.functions |= {name: partial(of, structure) for name, of in OF_THE_STRUCTURE.items()}
         try:
             result = evaluator.eval(where.text, previously_parsed=where.tree)
         except (InvalidExpression, ArithmeticError, TypeError, ValueError, LookupError, RecursionError) as error:

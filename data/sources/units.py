@@ -124,6 +124,12 @@ def parse_energy_over_length(text: str, where: str = "") -> dict[str, Unit]:
     return {name: _of_same(forces, name) for name in ("energy", "forces", "hessian", "stress")}
 
 
+def as_vasp(where: str) -> dict[str, Unit]:
+    """Angstrom, eV, eV/A and kbar; what stress counts as positive, compression, is the reader's to turn."""
+    of_forces = parse_energy_over_length("eV/A", where)
+    return {**of_forces, "length": parse("A", "length", where), "stress": parse("kbar", "stress", where)}
+
+
 def stated_in(entries: Mapping[Any, Any], where: str) -> dict[str, Unit]:
     """The units that keys such as `units`, `length_unit`, `units_of_forces` or `_property_unit_dict` state. Raises UnitError.
 

@@ -35,7 +35,11 @@ def worker_class() -> type:
 @contextmanager
 def quiet_logs() -> Iterator[None]:
     """Dask's log is silent meanwhile: what matters in it is said in sentences."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    late = logging.getLogger("distributed.batched")
+    # It tells of connections with a traceback, as information, also of those that close after the end.
+    if late.level == logging.NOTSET:
+        late.setLevel(logging.WARNING)
+    loggers = [late, *(logging.getLogger(name) for name in ("distributed", "distributed.client"))]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

@@ -31,6 +31,12 @@ def check_settings(settings: LabelSettings) -> None:
         parse_where(settings.where)
     if settings.limit is not None and settings.limit < 1:
         raise InputError(f"--limit was {settings.limit}; it takes a number of structures, 1 or more.")
+    if settings.diverse is not None and settings.diverse < 1:
+        raise InputError(f"--diverse was {settings.diverse}; it takes a number of structures, 1 or more.")
+    if settings.diverse is not None and settings.limit is not None:
+        raise InputError("--limit takes structures at random and --diverse those that differ most; give one of them.")
+    if settings.products not in (None, "autograd", "difference", "auto"):
+        raise InputError(f"--products was '{settings.products}'; it takes autograd, difference or auto.")
     if settings.batch_edges is not None and settings.batch_edges < 1:
         raise InputError(f"--batch-edges was {settings.batch_edges}; it takes a number of pairs, 1 or more.")
     if not settings.subset:

@@ -28,7 +28,7 @@ from hdistill.data.support.strict_json import loads
 from ..process.batching import cut_greedily
 from ..teachers import registry
 from ..teachers.contract import TeacherRequest
-from . import spool
+from . import differences, spool
 from .spool import Spool
 
 PLAN = "plan.json"
@@ -54,7 +54,7 @@ class LabelSettings:
     task: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
     arguments: tuple[str, ...] = ()  # NAME=VALUE for the class of ase:module.Class
-    atom_energies: bool = False
+    atom_energies: bool | None = None  # None: where the teacher has them for nothing
     node_features: bool = False
     device: str = "cpu"
     batch_edges: int | None = (
@@ -65,6 +65,10 @@ class LabelSettings:
     stress_key: str | None = None
     group_key: str | None = None
     not_in: tuple[str, ...] = ()  # label sets whose structures are left out
+    diverse: int | None = None  # so many that differ most
+    products: Literal["autograd", "difference", "auto"] | None = (
+        None  # how Hessian ones are made; None: autograd, or as the set has
+    )
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,12 @@ class Plan:
         content["settings"] = _without_folders(self.settings)
         content["teacher"]["name"] = base_name(content["teacher"]["name"])
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def asking(self, label: differences.Label) -> differences.Label:
+        """A teacher's `label` with products made as this plan says."""
+        if self.teacher["hessian_method"] != differences.METHOD:
+            return label
+        return differences.by_differences(label, self.batch_edges)
 
     @property
     def n_chunks(self) -> int:
@@ -168,8 +178,10 @@ def _load_of(folder: Path, changed_ns: int) -> Plan:
 def require_same_settings(standing: Plan, settings: LabelSettings, folder: Path) -> None:
     """Raise PlanMismatch that names the first setting in which the folder's plan differs; a file may be called by any path."""
     before, now = _without_folders(standing.settings), _without_folders(settings)
+    if settings.atom_energies is None:  # no wish: those of the plan, which may be of before they were the default
+        now["atom_energies"] = before["atom_energies"]
     for field in fields(LabelSettings):
-        if before[field.name] != now[field.name]:
+        if before.get(field.name) != now.get(field.name):
             had, has = getattr(standing.settings, field.name), getattr(settings, field.name)
             raise PlanMismatch(
                 f"{folder} was begun with {field.name} = {_shown(had)} and now {field.name} = {_shown(has)}; "
@@ -181,6 +193,10 @@ def _without_folders(settings: LabelSettings) -> dict[str, Any]:
     """Settings with files by their names alone: what is in them is in the plan's `inputs` and the teacher's hash."""
     named = {key: [base_name(text) for text in getattr(settings, key)] for key in ("subset", "not_in")}
     content: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    if settings.diverse is None:
+        del content["diverse"]  # plans of before it came have the same digest
+    if settings.products in (None, "autograd"):
+        del content["products"]
     return content | named | {"teacher": base_name(settings.teacher)}
 
 
@@ -204,6 +220,10 @@ def require_same(standing: Plan, plan: Plan, folder: Path) -> None:
 def require_same_teacher(standing: Plan, info: dict[str, Any], folder: Path) -> None:
     """Raise PlanMismatch where the teacher (weights, task, precision, package versions) is not the one of the plan."""
     info = json.loads(json.dumps(info))
+    if (
+        standing.teacher["hessian_method"] == differences.METHOD
+    ):  # the plan's choice, of which the teacher knows nothing
+        info["hessian_method"] = differences.METHOD
     for key, had in standing.teacher.items():
         # Whether an ASE calculator is conservative is found out by the pre-flight check, which a resumed run leaves out.
         if key == "conservative" or (key == "name" and base_name(info[key]) == base_name(had)):

@@ -155,6 +155,7 @@ def _differences(
         "step_angstrom": step,
         "force_difference_error": abs(slope - along) / max(abs(slope), abs(along), FLOOR),
         "product_difference_error": None,
+        "atom_energies": here.atom_energies is not None,
     }
     difference = -(np.asarray(ahead.forces, np.float64) - behind.forces) / (2 * step)
     if product is not None and host.info.conservative:

@@ -18,7 +18,8 @@ from hdistill.data import sources
 from hdistill.data.errors import InputError, LabelSetError, PlanMismatch, TeacherError
 from hdistill.data.labelsets.label_set import MANIFEST
 from hdistill.data.labelsets.split import parse_fractions
-from hdistill.data.probes import draw, parse_spec
+from hdistill.data.probes import HessianSpec, draw, parse_spec
+from hdistill.data.sampling.diverse import most_diverse
 from hdistill.data.sources import Keys, SourceReport, select as selecting
 from hdistill.data.structure import Structure
 from hdistill.data.support.progress import Progress, progress
@@ -28,7 +29,7 @@ from hdistill.data.support.typed import as_json
 from ..process.batching import default_edges
 from ..process.host import TeacherHost, TeacherWillNotStart
 from ..teachers.contract import TeacherInfo
-from . import batch_size, checks, early, preflight, spool as spools
+from . import batch_size, checks, differences, early, preflight, spool as spools
 from .plan import (
     PLAN,
     LabelSettings,
@@ -113,10 +114,11 @@ def _new_plan(
             say(line)
         candidates = _candidates(out, spool, loaded(host).elements)
         figures, info = _preflight(settings, candidates, host, say)
-        batch_edges = _batch_edges(settings, candidates, host, say)
+        by_differences = _by_differences(settings, candidates, host, figures, say)
+        batch_edges = _batch_edges(settings, candidates, host, say, by_differences)
         plan = Plan(
             settings=settings,
-            teacher=info.as_json(),
+            teacher=info.as_json() | ({"hessian_method": differences.METHOD} if by_differences else {}),
             inputs=inputs,
             source=_source_facts(settings, report),
             spool=spool,
@@ -161,7 +163,7 @@ def _nothing_left(settings: LabelSettings) -> InputError:
 
 
 def selection(settings: LabelSettings, data: Path | None, report: SourceReport) -> Iterator[Structure]:
-    """The structures that are to be labelled, as a stream: read, drop duplicates, select by --where, sample --limit."""
+    """The structures that are to be labelled, as a stream: read, drop duplicates, select by --where, sample --limit or --diverse."""
     return selecting.sample(_matching(settings, data, report), settings.limit, settings.seed)
 
 
@@ -172,7 +174,8 @@ def _matching(
     keys = Keys(settings.energy_key, settings.forces_key, settings.stress_key, settings.group_key)
     read = sources.read(settings.subset, data, keys, report)
     unique = selecting.unique(read if bar is None else _counted(read, bar), report, settings.not_in)
-    return selecting.select(unique, settings.where, report)
+    matching = selecting.select(unique, settings.where, report)
+    return matching if settings.diverse is None else iter(most_diverse(matching, settings.diverse))
 
 
 def _counted(structures: Iterator[Structure], bar: Progress) -> Iterator[Structure]:
@@ -226,7 +229,9 @@ def _candidates(out: Path, spool: spools.Spool, elements: tuple[int, ...]) -> li
 def _preflight(
     settings: LabelSettings, candidates: list[Structure], host: TeacherHost, say: Say
 ) -> tuple[dict[str, Any], TeacherInfo]:
-    figures, info = preflight.check_one_of(host, candidates, parse_spec(settings.hessian))
+    only_forces = settings.products == "difference"  # the teacher may have no second derivatives
+    spec = HessianSpec("none") if only_forces else parse_spec(settings.hessian)
+    figures, info = preflight.check_one_of(host, candidates, spec)
     product, force = figures["product_difference_error"], figures["force_difference_error"]
     sentences = [] if product is None else [f"the Hessian product agrees with central differences to {product:.1e}"]
     if info.conservative:
@@ -236,16 +241,42 @@ def _preflight(
             "the forces are not the gradient of the energy, so Hessian rows are of -dF/dR and not symmetric"
         )
     say(f"Pre-flight check in {figures['dtype']} (relative): {'; '.join(sentences)}.")
+    if settings.atom_energies is None and figures["atom_energies"]:
+        say("The teacher's energy of each atom is stored, too; --no-atom-energies leaves it out.")
     return figures, info
 
 
-def _batch_edges(settings: LabelSettings, candidates: list[Structure], host: TeacherHost, say: Say) -> int:
+def _by_differences(
+    settings: LabelSettings, candidates: list[Structure], host: TeacherHost, figures: dict[str, Any], say: Say
+) -> bool:
+    """Whether products are made by forward differences, tried on the structure of the pre-flight check; adds to its figures."""
+    if settings.products in (None, "autograd") or settings.hessian == "none":
+        return False
+    if settings.products == "difference":
+        differences.require_gradient(host.info.conservative, host.info.name)
+    elif not host.info.conservative or host.info.hessian_method == "central differences":
+        say(f"Hessian products as {host.info.name} makes them ({host.info.hessian_method}).")
+        return False
+    (structure,) = (s for s in candidates if s.id == figures["structure"])
+    wanted = draw(parse_spec(settings.hessian), settings.seed, structure.id, structure.n_atoms)
+    if wanted is None:
+        return False
+    edges = settings.batch_edges or default_edges(settings.device)
+    figures |= differences.compared(host.label, structure, wanted, edges, exact=settings.products == "auto")
+    taken, line = differences.chosen(figures, settings.products, host.info.name)
+    say(line)
+    return taken
+
+
+def _batch_edges(
+    settings: LabelSettings, candidates: list[Structure], host: TeacherHost, say: Say, only_forces: bool
+) -> int:
     """Pairs in a batch: as the user said, else by device and by the memory that one batch is seen to take."""
     if settings.batch_edges is not None:
         return settings.batch_edges
     usual = default_edges(settings.device)
     spec = parse_spec(settings.hessian)
-    directions = [draw(spec, settings.seed, s.id, s.n_atoms) for s in candidates]
+    directions = [None if only_forces else draw(spec, settings.seed, s.id, s.n_atoms) for s in candidates]
     limit = host.limit_bytes
     measured = batch_size.measure(host, candidates, directions, limit, usual)
     if measured < usual:

@@ -13,6 +13,7 @@ from hdistill.data.labelsets import agreement
 
 from ..process.batching import n_pairs
 from ..process.host import TeacherHost
+from .differences import widened
 from .plan import Plan, chunk_path, missing, require_same_teacher
 from .prepare import loaded
 
@@ -31,7 +32,11 @@ def require_same_labels(plan: Plan, folder: Path, host: TeacherHost, say: Callab
     if not done:
         return
     say(f"Continuing {folder.name}/: {len(done)} of {plan.n_chunks} chunks are done.")
-    allowed = agreement.tolerance_of(plan.teacher["dtype"], plan.settings.codec)
+    allowed = widened(
+        agreement.tolerance_of(plan.teacher["dtype"], plan.settings.codec),
+        plan.teacher["hessian_method"],
+        plan.teacher["dtype"],
+    )
     for chunk in random.sample(done, min(TRIES, len(done))):
         try:
             arrays, attributes = read_arrays(chunk_path(folder, chunk))
@@ -43,7 +48,7 @@ def require_same_labels(plan: Plan, folder: Path, host: TeacherHost, say: Callab
         products = stored.labels.hessian
         wanted = None if products is None else products.directions
         try:
-            (again,) = host.label([stored.structure], [wanted], n_pairs(stored.structure))
+            (again,) = plan.asking(host.label)([stored.structure], [wanted], n_pairs(stored.structure))
         except TeacherError:
             continue
         for difference in agreement.compare(stored.labels, again, allowed):

@@ -40,6 +40,7 @@ ELEMENTS = tuple(range(1, 119))  # a calculator does not say what it knows
 class AnyCalculator:
     def __init__(self, request: TeacherRequest):
         check_no_task(request)
+        # Its atom energies only if asked for: they may be another call, and need not add up to the energy.
         self.request = request
         self.calculator = _build(request)
         self.offers = tuple(getattr(self.calculator, "implemented_properties", ()))

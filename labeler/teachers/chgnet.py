@@ -55,7 +55,7 @@ class CHGNetTeacher:
         self.model.bond_basis_expansion.double()
         self.model.angle_basis_expansion.double()
         self.model.mlp.register_forward_pre_hook(lambda module, given: self.features.append(given[0]))
-        check_signals(request, atom_energies=self.model.mlp_first, node_features=self.model.mlp_first)
+        self.request = check_signals(request, atom_energies=self.model.mlp_first, node_features=self.model.mlp_first)
         weights = Path(chgnet.__file__).parent / "pretrained" / request.model
         self.info = describe(
             request,

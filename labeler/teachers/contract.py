@@ -9,7 +9,7 @@ This file and the adapters may use only what a teacher's own environment has: nu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -41,7 +41,7 @@ class TeacherRequest:
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
     arguments: dict[str, Any] = field(default_factory=dict)  # keyword arguments for ase:module.Class
-    atom_energies: bool = False  # wanted besides energy, forces and products
+    atom_energies: bool | None = False  # wanted besides energy, forces and products; None: where the teacher has them
     node_features: bool = False
 
 
@@ -224,14 +224,15 @@ def check_no_task(request: TeacherRequest) -> None:
         )
 
 
-def check_signals(request: TeacherRequest, atom_energies: bool, node_features: bool) -> None:
-    """Raise TeacherError if atom energies or node features are wanted of a teacher that does not have them."""
+def check_signals(request: TeacherRequest, atom_energies: bool, node_features: bool) -> TeacherRequest:
+    """The request, with atom energies asked for or not. Raises TeacherError for signals that the teacher does not have."""
     for wanted, has, words, option in (
         (request.atom_energies, atom_energies, "energies of single atoms", "--atom-energies"),
         (request.node_features, node_features, "node features", "--node-features"),
     ):
         if wanted and not has:
             raise TeacherError(f"{request.name} has no {words} to give; leave {option} out.")
+    return request if request.atom_energies is not None else replace(request, atom_energies=atom_energies)
 
 
 def real_array(value: Any, shape: Shape, name: str, structure: Structure) -> NDArray[Any]:

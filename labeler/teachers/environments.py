@@ -92,7 +92,7 @@ def _commands(family: Family, folder: Path, python: Path, uv: str | None) -> lis
         ]
     return [
         [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", *family.requirements],
+        [str(python), "-m", "pip", "install", "--quiet", "--no-compile", *family.requirements],
     ]
 
 

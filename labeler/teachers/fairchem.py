@@ -53,7 +53,7 @@ class FairChem:
         readouts = [m for name, m in self.unit.model.named_modules() if name.rpartition(".")[2] == "energy_block"]
         for readout in readouts:
             readout.register_forward_hook(lambda module, inputs, output: self.atom_energies.append(output))
-        check_signals(request, atom_energies=len(readouts) == 1, node_features=True)
+        self.request = check_signals(request, atom_energies=len(readouts) == 1, node_features=True)
         quantities = {task.property: task for task in self.unit.dataset_to_tasks[self.task]}
         if not {"energy", "forces"} <= quantities.keys():
             raise TeacherError(

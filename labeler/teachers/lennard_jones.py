@@ -46,7 +46,7 @@ class LennardJones:
     def __init__(self, request: TeacherRequest):
         import_vesin_without_torch()
         check_no_task(request)
-        check_signals(request, atom_energies=True, node_features=False)
+        request = check_signals(request, atom_energies=True, node_features=False)
         self.dtype = np.dtype(request.dtype)
         self.atom_energies = request.atom_energies
         self.info = replace(describe(request, ELEMENTS, ["numpy"], hessian_method="analytic"), device="cpu")

@@ -29,6 +29,7 @@ from .contract import (
     Evaluation,
     TeacherRequest,
     check_elements,
+    check_signals,
     label_by_autograd,
     products_are_wanted,
     stress_is_wanted,
@@ -47,7 +48,7 @@ class Mace:
         self.model = model.to(self.device, self.dtype).requires_grad_(False)
         self.table = AtomicNumberTable([int(z) for z in model.atomic_numbers])
         self.r_max = float(model.r_max)  # A
-        self.request = request
+        self.request = check_signals(request, atom_energies=True, node_features=True)
         self.scalars = _scalars_of_last_layer(model)
         self.info = describe(
             request,

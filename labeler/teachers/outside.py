@@ -53,7 +53,7 @@ class Outside:
         self.offered = _loaded(entry, model, request)
         about = self.offered.about
         signals = set(about.get("signals", ()))
-        check_signals(request, **{name: name in signals for name in SIGNALS})
+        self.request = check_signals(request, **{name: name in signals for name in SIGNALS})
         package = [entry.dist.name] if entry.dist is not None else []
         info = describe(
             request,

@@ -59,7 +59,7 @@ class SevenNet:
         self.features = torch.zeros(0, 0)  # what entered the readout, of the last batch
         readout = model._modules.get("reduce_input_to_hidden")
         scalars = readout is not None and all(irrep.l == 0 for _, irrep in readout._irreps_in_wo_modal)
-        check_signals(request, atom_energies=True, node_features=scalars)
+        self.request = check_signals(request, atom_energies=True, node_features=scalars)
         if readout is not None:
             readout.register_forward_pre_hook(self._keep_features)
         about = describe(request, config[KEY.TYPE_MAP], ("sevenn", "e3nn", "torch"), [path], request.task)

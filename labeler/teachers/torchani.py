@@ -27,6 +27,7 @@ from .contract import (
     TeacherRequest,
     check_elements,
     check_no_task,
+    check_signals,
     forces_and_stress,
     label_by_autograd,
     products_are_wanted,
@@ -46,7 +47,7 @@ BATCHED_ELEMENTS = 2048
 class TorchANI:
     def __init__(self, request: TeacherRequest):
         check_no_task(request)
-        self.request = request
+        self.request = check_signals(request, atom_energies=True, node_features=True)
         self.dtype = getattr(torch, request.dtype)
         self.device = torch.device(request.device)
         constants_file = RESOURCES / "rHCNO-5.2R_16-3.5A_a4-8.params"

@@ -63,7 +63,8 @@ def label_chunk(folder: Path, chunk: int, lend: Lend) -> Receipt:
     # Of forces without an energy, displacements give rows only where all are asked for.
     by_symmetry = plan.teacher["conservative"] or plan.teacher["hessian_method"] == "autograd"
     with lend() as teacher:
-        ask = sparing(teacher.label) if by_symmetry else teacher.label
+        label = plan.asking(teacher.label)
+        ask = sparing(label) if by_symmetry else label
         for batch in batches:
             answers = label_with_bisection(ask, batch.structures, batch.directions, batch.n_pairs)
             for place, answer in zip(batch.places, answers, strict=True):

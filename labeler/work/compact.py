@@ -28,6 +28,7 @@ from hdistill.data.labelsets.writer import Block, Facts, write
 from hdistill.data.support.strict_json import loads
 from hdistill.data.support.typed import typed
 
+from ..planning.differences import without_figures
 from ..planning.plan import Plan, base_name, chunk_path, ids_of, quarantine_path
 from ..teachers import registry
 
@@ -42,7 +43,7 @@ class ChunkDamaged(LabelSetError):
 
 
 def finish(folder: Path, plan: Plan) -> Manifest:
-    """Write shards and manifest.json of a plan whose chunks are all published; then remove what they replace.
+    """Write shards and manifest.json of a plan whose chunks are all published; clear_up() then removes what they replace.
 
     Raises ChunkDamaged before anything that stands is removed.
     """
@@ -58,12 +59,17 @@ def finish(folder: Path, plan: Plan) -> Manifest:
 
     planned = plus(*(id_sum(ids_of(plan, folder, chunk)) for chunk in range(plan.n_chunks)))
     manifest = write(folder, blocks(), replace(facts(plan, rows), planned=planned))  # blocks fill the rows as they go
-    for done in ("chunks", "spool"):
-        shutil.rmtree(folder / done, ignore_errors=True)
     for path in (folder / "quarantine").glob("*.json"):  # of attempts that another one was quicker than
         if path not in files:
             path.unlink(missing_ok=True)
     return manifest
+
+
+def clear_up(folder: Path) -> None:
+    """Remove what the shards of a finished label set replace: also what a labeler left that was killed after it wrote the
+    manifest, or that was slower than the one that wrote it and published a chunk afterwards."""
+    for done in ("chunks", "spool"):
+        shutil.rmtree(folder / done, ignore_errors=True)
 
 
 def damaged_chunks(folder: Path, plan: Plan) -> list[ChunkDamaged]:
@@ -125,6 +131,7 @@ def facts(plan: Plan, rows: list[QuarantineRow]) -> Facts:
         "names": [base_name(name) for name in settings.subset],
         "where": settings.where,
         "limit": settings.limit,
+        "diverse": settings.diverse,
         "seed": settings.seed,
         "inputs": plan.inputs,
         **plan.source,
@@ -142,7 +149,7 @@ def facts(plan: Plan, rows: list[QuarantineRow]) -> Facts:
         hessian=HessianSettings(
             kind=plan.hessian.kind, per_structure=plan.hessian.count or None, seed=settings.seed, codec=settings.codec
         ),
-        preflight=typed(plan.preflight, Preflight, "The pre-flight check in plan.json"),
+        preflight=typed(without_figures(plan.preflight), Preflight, "The pre-flight check in plan.json"),
         subset=typed(subset, Subset, "The subset in plan.json"),
         splits=typed(splits, SplitSettings, "The splits in plan.json"),
         licenses=typed(licenses, LicenseSettings, "The licences in plan.json"),

@@ -4,8 +4,10 @@ distilling.py    distill
 labelling.py     label, label_share, estimate
 fitting.py       fit, resume, load_student
 evaluation.py    evaluate, frequencies
-simulation.py    md, demo
+simulation.py    md
+demo.py          demo: the whole thing on a real teacher
 engines.py       export
+bundles.py       push_bundle, pull_bundle
 sampling.py      sample
 label_sets.py    open_labels, info, verify, merge, subset, audit, import, export, card, push, pull
 listings.py      teachers, students, subsets

@@ -28,6 +28,12 @@ def folder_of(place: Place) -> Path:
     return Path(os.fspath(place)).expanduser()
 
 
+def run_place(run: Place) -> Path | str:
+    """A run folder, a student file, a .pt2 or a bundle by name as a path; a bundle at an address (hf://...) as that."""
+    text = os.fspath(run)
+    return text if "://" in text else folder_of(run)
+
+
 def labels_place(labels: Labels) -> Path | str:
     """A label set as a folder, or as an address (s3://..., https://...)."""
     from hdistill.data.labelsets.label_set import LabelSet
@@ -92,3 +98,26 @@ def write_atoms(structures: Sequence[Atoms], folder: Path) -> Path:
     if not path.exists():
         publish(path, data)
     return path
+
+
+def numbers_of(given: float | Sequence[float]) -> list[float]:
+    """One number or several, as floats."""
+    return [float(given)] if isinstance(given, int | float) else [float(x) for x in given]
+
+
+def temperatures_of(given: float | Sequence[float]) -> tuple[float, ...]:
+    """One or several, K. Raises InputError for what is no temperature."""
+    kelvins = tuple(numbers_of(given))
+    if not kelvins or not all(0 < t < 1e5 for t in kelvins):
+        raise InputError(f"--temperature was {list(kelvins)}; it takes kelvins above 0, such as 300,900.")
+    return kelvins
+
+
+def parse_numbers(text: str, option: str) -> tuple[float, ...]:
+    """'300,900' as numbers. Raises InputError that names the option."""
+    try:
+        return tuple(float(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        raise InputError(
+            f"{option} was '{text}'; it takes numbers with commas between them, such as 300,900."
+        ) from None

@@ -8,7 +8,7 @@ from typing import Any
 
 from hdistill.data.errors import InputError
 
-from .arguments import Place, Subset, folder_of
+from .arguments import Place, Subset, folder_of, numbers_of
 from .labelling import run_settings
 from .printed import result_of
 from .results import Distilled
@@ -44,8 +44,9 @@ def distill(
     start: files, Atoms or SMILES, or a list of these. temperature: K, of the dynamics; pressure: GPa, of dynamics of crystals with a free
     cell, besides. frames: structures of your own that are labelled first. budget: of the teacher's time ("20min"; 5min where neither
     it nor `structures` is given), structures: labelled in all. accuracy: "30meV,5%,20ps": the force error in meV/A or as a share of the
-    forces' root mean square, whichever is more, and how long every replica must stay whole. recipe: the recipe.toml of another run;
-    what is given beside it wins. settings: those of DistillSettings (docs/distill.md). device, workers to deadline: as of label().
+    forces' root mean square, whichever is more, and how long every replica must stay whole. recipe: the recipe.toml of another run,
+    or the name of one that comes with the package (organics); what is given beside it wins. settings: those of DistillSettings
+    (docs/distill.md). device, workers to deadline: as of label().
 
     Raises InputError for what cannot be used, PlanMismatch where `out` holds something else, TeacherError.
     """
@@ -53,16 +54,17 @@ def distill(
     from ..distill.settings import parse_accuracy, read_recipe, settings_from
     from ..distill.start import read_start
     from ..distill.teach import Work, require_teacher
+    from ..recipe import BUNDLES, recipe_file
 
     given, own = _listed(start), _listed(frames)
     values: dict[str, Any] = {}
     if recipe is not None:
-        start_files, own_files, values = read_recipe(folder_of(recipe))
+        start_files, own_files, values = read_recipe(recipe_file(folder_of(recipe), BUNDLES))
         given, own = given or start_files, own or own_files
     named = {
         "teacher": teacher,
-        "temperatures": _numbers(temperature),
-        "pressures": _numbers(pressure),
+        "temperatures": None if temperature is None else numbers_of(temperature),
+        "pressures": None if pressure is None else numbers_of(pressure),
         "structures": structures,
     }
     values |= {name: value for name, value in named.items() if value is not None}
@@ -85,12 +87,6 @@ def _listed(given: Subset) -> list[Any]:
 
     items: list[Any] = [given] if isinstance(given, str | os.PathLike | Atoms) else [*given]
     return [item if isinstance(item, Atoms) else os.fspath(item) for item in items]
-
-
-def _numbers(value: float | Sequence[float] | None) -> list[float] | None:
-    if value is None:
-        return None
-    return [float(value)] if isinstance(value, int | float) else [float(x) for x in value]
 
 
 def _seconds(budget: str | int) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hdistill.data.errors import InputError
 
-from .arguments import Labels, Place, cache_of, folder_of, labels_place
+from .arguments import Labels, Place, cache_of, folder_of, labels_place, run_place, temperatures_of
 from .before import check_labels, check_split
 from .printed import result_of
 from .results import Evaluation
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from hdistill.data.structure import Structure
 
-    from ..judging.reference import Reference
     from .sampling import Starts
 
 
@@ -36,6 +35,7 @@ def evaluate(
     task: str | None = None,
     structures: Starts = (),
     phonopy: Place | None = None,
+    temperature: float | Sequence[float] | None = None,
     require: str | Sequence[str] = (),
     twin: Place | None = None,
     device: str = "cpu",
@@ -50,7 +50,8 @@ def evaluate(
     scans, trajectories; with `phonopy` dft; quick (the first three, where there is an `out` and nothing is said) or all that can be had.
     teacher: its name, or an ASE calculator: the reference of the physical parts, whose answers are kept in `out`. structures: files or
     Atoms that the physical parts look at, in place of held-out ones. phonopy: phonopy_params.yaml, or a folder with
-    phonopy_disp.yaml and FORCE_SETS: forces that were measured or computed elsewhere.
+    phonopy_disp.yaml and FORCE_SETS: forces that were measured or computed elsewhere. temperature: K, of dynamics and trajectories; 300
+    and 600 where nothing is said.
 
     require: "force_mae<=30", ...: `verdicts` of the result says what holds, and `passed` whether all do; what was not measured does
     not. twin: another run beside it, a student fitted without Hessians for example. What is in the report folder for the same
@@ -60,12 +61,17 @@ def evaluate(
     """
     check_split(split)
     _require_run(run)
-    place, folder = labels_place(labels if labels is not None else _labels_of(folder_of(run))), folder_of(run)
+    from hdistill.trainer.bundles import place_of
+
+    folder = place_of(run_place(run))
+    place = labels_place(labels if labels is not None else _labels_of(folder))
     check_labels(place)
     wanted = [require] if isinstance(require, str) else list(require)
     from ..judging.bars import measured, needed, verdicts
-    from ..judging.parts import judge, parts_of
-    from ..judging.subject import Subject
+    from ..judging.judgement import judgement
+    from ..judging.parts import parts_of
+    from ..judging.reference import reference_of
+    from ..judging.subject import TEMPERATURES, Subject
 
     # Whatever can be seen to be wrong is said before anything is computed.
     verdicts(wanted, measured({}, {}))
@@ -75,27 +81,27 @@ def evaluate(
     names += [name for name in needed(wanted) if name not in names]
     folder_out = None if out is None else folder_of(out)
     looked_at = _structures(structures, progress)
+    kelvins = TEMPERATURES if temperature is None else temperatures_of(temperature)
+    measured_forces = None if phonopy is None else folder_of(phonopy)
+    beside, kept = None if twin is None else folder_of(twin), cache_of(place, cache, cache_size)
     with ExitStack() as stack:
-        reference = None if teacher is None else stack.enter_context(_reference(teacher, task, device, folder_out))
-        from hdistill.trainer.evaluation.errors import evaluate_student
-
+        answers = None if folder_out is None else folder_out / "teacher.sqlite"
+        reference = None if teacher is None else stack.enter_context(reference_of(teacher, answers, task, device))
+        subject = Subject(folder, place, split, device, looked_at, reference, measured_forces, progress, kelvins)
+        report = judgement(subject, names, wanted, folder_out, beside, kept)
+    figures = report["errors"]
+    if folder_out is not None:
         from ..report.judgement_report import write_report
 
-        kept = cache_of(place, cache, cache_size)
-        figures = evaluate_student(folder, place, split, device, progress, kept)
-        beside = None if twin is None else evaluate_student(folder_of(twin), place, split, device, progress, kept)
-        if not names and not wanted and beside is None:
-            return result_of(Evaluation, figures)
-        measured_forces = None if phonopy is None else folder_of(phonopy)
-        subject = Subject(folder, place, split, device, looked_at, reference, measured_forces, progress)
-        done = judge(subject, names, folder_out)
-    rows = verdicts(wanted, measured(figures, done, beside))
-    report = {"errors": figures, "twin": beside, "parts": done, "verdicts": rows}
-    if folder_out is not None:
-        figures = {**figures, "report": str(write_report(folder_out, report, folder.name))}
-    shown = {"parts": done} if names else {}
-    passed = {"verdicts": rows, "passed": all(row["passed"] for row in rows)} if wanted else {}
-    return result_of(Evaluation, {**figures, **shown, **({"twin": beside} if beside else {}), **passed})
+        figures = {**figures, "report": str(write_report(folder_out, report, f"How good is {folder.name}?"))}
+    if names:
+        figures = {**figures, "parts": report["parts"]}
+    if beside is not None:
+        figures = {**figures, "twin": report["twin"]}
+    if wanted:
+        rows = report["verdicts"]
+        figures = {**figures, "verdicts": rows, "passed": all(row["passed"] for row in rows)}
+    return result_of(Evaluation, figures)
 
 
 def frequencies(structure: Atoms | Structure, hessian: NDArray[np.floating[Any]] | None = None) -> NDArray[np.float64]:
@@ -145,23 +151,11 @@ def _structures(given: Starts, progress: bool) -> tuple[Atoms, ...]:
     return tuple(to_atoms(structure) for structure in read_starts(given, say))
 
 
-def _reference(teacher: Any, task: str | None, device: str, out: Path | None) -> Reference:
-    """The teacher as a calculator whose answers are kept. Raises InputError for a name that is none, before anything is loaded."""
-    from ..judging.reference import Reference
-
-    file = None if out is None else out / "teacher.sqlite"
-    if not isinstance(teacher, str):
-        return Reference(lambda: teacher, type(teacher).__name__, file)
-    from hdistill.labeler.teacher_calculator import TeacherCalculator
-    from hdistill.labeler.teachers import environments, registry
-
-    environments.interpreter(registry.request(teacher, task, device=device).family, None)
-    calculator = TeacherCalculator(teacher, task, device=device)  # its process starts when it is first asked
-    return Reference(lambda: calculator, teacher if task is None else f"{teacher}, {task}", file)
-
-
 def _require_run(run: Place) -> None:
-    """Raise InputError where there is neither a run folder nor a student file."""
-    path = folder_of(run)
-    if not path.exists():
-        raise InputError(f"{path} does not exist; give a run folder of `hdistill fit`.")
+    """Raise InputError where there is neither a run folder nor a student file nor a bundle of that name."""
+    from hdistill.data.errors import nearest
+    from hdistill.trainer.bundles import names, place_of
+
+    path = run_place(run)
+    if isinstance(path, Path) and not place_of(path).exists():
+        raise InputError(f"{path} does not exist; give a run folder of `hdistill fit`.{nearest(str(path), names())}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from hdistill.trainer.fitting.settings import FitSettings
 
 from ..recipe import fit_settings
-from .arguments import Labels, Place, cache_of, folder_of, labels_place, parse_extent
+from .arguments import Labels, Place, cache_of, folder_of, labels_place, parse_extent, run_place
 from .before import check_labels
 from .options import FitOptions, ResumeOptions, showing
 from .printed import result_of
@@ -81,10 +81,10 @@ def resume(
 
 
 def load_student(run: Place, device: str = "cpu", dtype: str | None = None) -> TrainedStudent:
-    """The student of a run folder or a student file: its card (settings, elements, teacher, licences) and its torch module.
+    """The student of a run folder or a student file or a bundle: its card (settings, elements, teacher, licences) and its torch module.
 
     Raises InputError: no student there, damaged, of another version. For energies and forces use HDistillCalculator.
     """
     from hdistill.trainer.force_field.checkpoint import load_student as load
 
-    return load(folder_of(run), device, dtype)
+    return load(run_place(run), device, dtype)

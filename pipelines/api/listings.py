@@ -25,11 +25,29 @@ def install_teacher(family: str) -> Path:
     return install(family)
 
 
-def students() -> Rows:
-    """Every student that fit() can make, those of installed packages included."""
+def students(bundles: bool = False) -> Rows:
+    """Every student that fit() can make, those of installed packages included; bundles: those that come fitted with the package, by the
+    names that HDistillCalculator and md() take."""
+    if bundles:
+        return Rows(bundle_rows(), listing_tables.bundle_table)
     from hdistill.trainer.students.registry import catalogue
 
     return Rows(catalogue(), listing_tables.student_table)
+
+
+def bundle_rows() -> list[dict[str, Any]]:
+    """name, what its card says (student.json), bytes, and the folder of each bundle that comes with the package."""
+    import json
+
+    from hdistill.trainer.bundles import names, place_of
+
+    rows = []
+    for name in names():
+        folder = place_of(name)
+        card = json.loads((folder / "student.json").read_text())
+        n_bytes = sum(file.stat().st_size for file in folder.iterdir())
+        rows.append({"name": name, **card, "bytes": n_bytes, "folder": str(folder)})
+    return rows
 
 
 def subsets() -> Rows:

@@ -21,14 +21,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 class LabelOptions(TypedDict, total=False):
     where: str | None
     limit: int | None
+    diverse: int | None
     hessian: str
+    products: Literal["autograd", "difference", "auto"] | None
     codec: Codec
     seed: int
     splits: str
     task: str | None
     dtype: Literal["float32", "float64"]
     arguments: Sequence[str]
-    atom_energies: bool
+    atom_energies: bool | None
     node_features: bool
     device: str
     batch_edges: int | None

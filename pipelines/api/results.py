@@ -168,10 +168,11 @@ class Simulated(Result):
 class Distilled(Result):
     """What `distill` made, in the folder `path`: the student in `run`, the label set in `labels`, the recipe that repeats it.
 
-    why: accuracy, budget or rounds, what ended the rounds; verdicts: questions with what was found, what was wanted and whether that is
-    met, passed: whether all are; rounds: a row each, of which on_policy (meV/A) are the force errors on structures of the student's own
+    why: accuracy, budget or rounds, what ended the rounds; verdicts: figures with what was measured, what is required and whether it
+    is met, passed: whether all are; rounds: a row each, of which on_policy (meV/A) are the force errors on structures of the student's own
     dynamics before it was trained on them; exam: the same of the student that came out;
-    held_out: its errors on the test split of the labels; command: runs it.
+    report: its page, against the teacher, with parts as of evaluate(); held_out: errors on the test split of the labels; command: runs
+    the student.
     """
 
     path: Path
@@ -183,7 +184,9 @@ class Distilled(Result):
     verdicts: list[dict[str, Any]]
     rounds: list[dict[str, Any]]
     exam: dict[str, Any]
+    report: str
     held_out: dict[str, Any]
+    parts: dict[str, Any]
     n_structures: int
     teacher_seconds: float
     fit_cpu_seconds: float

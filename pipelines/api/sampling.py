@@ -150,15 +150,3 @@ def _why(dropped: Any) -> str:
         return ""
     reason, n = dropped.most_common(1)[0]
     return f": {n} dropped, {reason}"
-
-
-def parse_numbers(text: str, option: str) -> tuple[float, ...]:
-    """'300,900' as numbers. Raises InputError that names the option."""
-    from hdistill.data.errors import InputError
-
-    try:
-        return tuple(float(word) for word in text.split(",") if word.strip())
-    except ValueError:
-        raise InputError(
-            f"{option} was '{text}'; it takes numbers with commas between them, such as 300,900."
-        ) from None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
-from .arguments import Place, folder_of
+from .arguments import Place, folder_of, run_place
 from .printed import Figures, result_of
 from .results import Simulated
 
@@ -84,7 +84,7 @@ def md(
     )
     settings = MdSettings(conditions, steps, every, trajectory, stop_beyond or None, compiled=compiled)
     with ExitStack() as stack:
-        force_field: Any = folder_of(run) if isinstance(run, str | os.PathLike) else run
+        force_field: Any = run_place(run) if isinstance(run, str | os.PathLike) else run
         if teacher is not None:
             from hdistill.labeler.teacher_calculator import TeacherCalculator
 
@@ -97,6 +97,6 @@ def md(
 
 def demo(out: Place = "demo", *, workers: int = 2, say: Callable[[str], None] = print) -> Figures:
     """Label, distil and compare on a real teacher (SevenNet-0) in minutes; the same call continues."""
-    from ..demo import run_demo, summary
+    from .demo import run_demo, summary
 
     return Figures(run_demo(folder_of(out), workers, say), summary)

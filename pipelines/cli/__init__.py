@@ -11,6 +11,7 @@ export.py        hdistill export
 labels.py        hdistill labels ...
 sharing.py       hdistill labels card, push, pull
 listings.py      hdistill teachers, students, subsets, doctor, demo
+bundles.py       hdistill students push, pull
 clusters.py      hdistill clusters ...
 command.py       what all commands share: errors in one sentence, exit codes
 """

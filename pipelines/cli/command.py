@@ -75,7 +75,7 @@ class Sectioned(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
-        defaults = {name: value for name, value in self.defaults().items() if value is not None}
+        defaults = {name: value for name, value in self.defaults().items() if value not in (None, "", [], ())}
         helps = {
             p.name: (
                 record[0],

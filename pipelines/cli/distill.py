@@ -10,15 +10,6 @@ import click
 from .command import JSON, PATH, Sectioned, print_result, say
 
 
-def _numbers(_: Any, option: click.Parameter, text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"'{text}' is not a list of numbers such as 300,900.", param=option) from None
-
-
 def _defaults() -> dict[str, Any]:
     """Options have no default of their own, since a recipe may set them: the help shows those of DistillSettings."""
     from ..distill.settings import DistillSettings
@@ -41,6 +32,7 @@ SECTIONS = {
     ),
     "The rounds": ("first", "per_round", "random_share", "rounds", "replicas", "timestep_fs", "relax", "seed"),
     "The student": ("student", "hessian", "steps", "batch_size", "learning_rate", "splits"),
+    "The report": ("report",),
     "Where it runs": ("device", "workers", "threads", "scheduler", "cluster", "teacher_python", "memory", "deadline"),
 }
 
@@ -49,10 +41,8 @@ SECTIONS = {
 @click.argument("start", nargs=-1)
 @click.option("-o", "--out", required=True, type=PATH, metavar="DIR", help="The result; the same command continues it.")
 @click.option("--teacher", metavar="NAME", help="A name from `hdistill teachers`, a checkpoint, ase:module.Class.")
-@click.option("--temperature", metavar="T,...", callback=_numbers, help="K, of the dynamics that the student is for.")
-@click.option(
-    "--pressure", metavar="P,...", callback=_numbers, help="GPa: dynamics of crystals with a free cell, besides."
-)
+@click.option("--temperature", metavar="T,...", help="K, of the dynamics that the student is for.")
+@click.option("--pressure", metavar="P,...", help="GPa: dynamics of crystals with a free cell, besides.")
 @click.option(
     "--accuracy", metavar="A", help="Force error, or share of the forces' rms, and how long dynamics must hold."
 )
@@ -61,7 +51,9 @@ SECTIONS = {
 @click.option(
     "--frames", multiple=True, metavar="FILE", help="Structures of your own that are labelled first; repeatable."
 )
-@click.option("--recipe", type=PATH, metavar="FILE", help="The recipe.toml of another run; options here win.")
+@click.option(
+    "--recipe", type=PATH, metavar="FILE", help="The recipe.toml of another run, or organics; options here win."
+)
 @click.option("--first", type=int, metavar="N", help="Structures of the first round, around the start.")
 @click.option("--per-round", type=int, metavar="N", help="Structures of each later round.")
 @click.option(
@@ -77,11 +69,14 @@ SECTIONS = {
 @click.option("--student", metavar="NAME", help="See `hdistill students`.")
 @click.option("--hessian", metavar="SPEC", help="Labels of curvature for each structure: none, probes:K, rows:K.")
 @click.option(
-    "--steps", type=int, metavar="N", help="Of the first fit; a round has half, the last fit three times as many."
+    "--steps", type=int, metavar="N", help="Of the first fit; a round has half, the last fit four times as many."
 )
 @click.option("--batch-size", type=int, metavar="N", help="Structures per step.")
-@click.option("--learning-rate", type=float, metavar="R", help="Of the first fit; later ones rise to half of it.")
+@click.option(
+    "--learning-rate", type=float, metavar="R", help="Of the first and the last fit; a round's rises to half of it."
+)
 @click.option("--splits", metavar="A,B,C", help="Train, val, test.")
+@click.option("--report", metavar="NAMES", help="Parts of the report, as of `hdistill evaluate`; quick or all.")
 @click.option("--task", metavar="TASK", help="Task, modal or head, of a teacher that has several.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of the teacher.")
 @click.option("--argument", "arguments", multiple=True, metavar="NAME=VALUE", help="For ase:module.Class; repeatable.")
@@ -110,7 +105,10 @@ def distill(start: tuple[str, ...], out: Path, quiet: bool, as_json: bool, **opt
     recipe.toml, which repeats it. Stopped or killed: the same command goes on.
     """
     from ..api import distilling
+    from ..api.arguments import parse_numbers
 
     given = {name: value for name, value in options.items() if value is not None and value != ()}
+    for name in given.keys() & {"temperature", "pressure"}:
+        given[name] = parse_numbers(given[name], f"--{name}")
     result = distilling.distill(list(start), out, progress=not quiet, say=say, **given)
     print_result(result, as_json)

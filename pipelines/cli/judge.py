@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ from .sharing import cache_options
 
 
 @click.command()
-@click.argument("run", type=PATH)
+@click.argument("run")
 @click.argument("labels", required=False)
 @click.option("--split", default="test", show_default=True, metavar="NAME", help="train, val or test.")
 @click.option("-o", "--out", type=PATH, metavar="DIR", help="A report: report.html, report.md, report.json, figures/.")
@@ -25,6 +24,7 @@ from .sharing import cache_options
 @click.option(
     "--phonopy", type=PATH, metavar="PATH", help="phonopy_params.yaml, or a folder with FORCE_SETS: part dft."
 )
+@click.option("--temperature", metavar="T,...", help="K, of dynamics and trajectories.  [default: 300,600]")
 @click.option(
     "--require", multiple=True, metavar="BAR", help='Such as "force_mae<=30"; repeatable. Not met: exit code 1.'
 )
@@ -32,7 +32,7 @@ from .sharing import cache_options
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
 @cache_options
 @JSON
-def evaluate(run: Path, labels: str | None, as_json: bool, **options: Any) -> None:
+def evaluate(run: str, labels: str | None, as_json: bool, temperature: str | None, **options: Any) -> None:
     """Errors of a student on held-out structures of a label set.
 
     \b
@@ -45,9 +45,11 @@ def evaluate(run: Path, labels: str | None, as_json: bool, **options: Any) -> No
     relaxation; with --teacher distortions, scans, trajectories; with --phonopy dft. A bar without a measurement is not met;
     their names and units are in docs/report.md.
     """
+    from ..api.arguments import parse_numbers
     from ..api.evaluation import evaluate as run_evaluate
 
-    done = run_evaluate(run, labels, progress=not as_json, **options)
+    kelvins = None if temperature is None else parse_numbers(temperature, "--temperature")
+    done = run_evaluate(run, labels, progress=not as_json, temperature=kelvins, **options)
     print_result(done, as_json)
     if not done.more.get("passed", True):
         raise click.exceptions.Exit(EXIT_STOPPED)

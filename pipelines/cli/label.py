@@ -27,8 +27,15 @@ from .command import EXIT_QUARANTINED, JSON, PATH, print_result, say
 @click.option("--data", type=PATH, metavar="PATH", help="Where the files of a named subset are.")
 @click.option("--where", metavar="EXPR", help="Select, e.g. \"{'H','C','N','O'} >= elements and n_atoms <= 16\".")
 @click.option("--limit", type=int, metavar="N", help="A reproducible sample of N structures.")
+@click.option("--diverse", type=int, metavar="N", help="The N structures that differ most, in place of --limit.")
 @click.option(
     "--hessian", default="probes:4", show_default=True, metavar="SPEC", help="probes:K, rows:K, full or none."
+)
+@click.option(
+    "--products",
+    type=click.Choice(["autograd", "difference", "auto"]),
+    help="Of the Hessian: the teacher's second derivatives (if nothing is said), differences of its forces, or the faster of the two "
+    "where they agree to 1 %.",
 )
 @click.option(
     "--codec",
@@ -44,7 +51,11 @@ from .command import EXIT_QUARANTINED, JSON, PATH, print_result, say
     "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Of the teacher."
 )
 @click.option("--argument", "arguments", multiple=True, metavar="NAME=VALUE", help="For ase:module.Class; repeatable.")
-@click.option("--atom-energies", is_flag=True, help="Store the teacher's energy of each atom, too.")
+@click.option(
+    "--atom-energies/--no-atom-energies",
+    default=None,
+    help="Store the teacher's energy of each atom; as a rule where it has them, of ase: teachers only if asked.",
+)
 @click.option("--node-features", is_flag=True, help="Store the teacher's invariant features of each atom, too.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option("--batch-edges", type=int, help="Pairs within 5 A that the teacher takes at once; by device.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .bundles import COMMANDS as BUNDLES
 from .command import JSON, PATH, Commands, print_result, say
 
 
@@ -35,13 +36,26 @@ def install(family: str) -> None:
     click.echo(f"{family} is installed: {install_teacher(family)}")
 
 
-@click.command()
+@click.group(cls=Commands, invoke_without_command=True)
+@click.option("--bundles", is_flag=True, help="Those that come fitted, ready to run.")
 @JSON
-def students(as_json: bool) -> None:
-    """List the students that `hdistill fit` can make, those of installed packages included."""
-    from ..api.listings import students as listed
+@click.pass_context
+def students(ctx: click.Context, bundles: bool, as_json: bool) -> None:
+    """List the students that `hdistill fit` can make, those of installed packages included; push and pull fitted ones.
 
-    print_result(listed(), as_json)
+    \b
+      hdistill students --bundles
+      hdistill md organics molecule.xyz -o md/ --temperature 300
+      hdistill students push bundle/ hf://OWNER/NAME
+    """
+    if ctx.invoked_subcommand is None:
+        from ..api.listings import students as listed
+
+        print_result(listed(bundles), as_json)
+
+
+for _command in BUNDLES:
+    students.add_command(_command)
 
 
 @click.command()

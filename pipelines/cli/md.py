@@ -66,8 +66,9 @@ def md(
 ) -> None:
     """Move the atoms of a file with a student, and say whether the energy stayed and the atoms held together.
 
-    RUN is a run folder, a student file or a .pt2. START is any file ASE reads (its last structure, or FILE@INDEX); velocities in it
-    are kept, so that a trajectory goes on. Killed: type the same command again; more --steps lengthen a run.
+    RUN is a run folder, a student file, a .pt2 or a bundle: a folder, a name or an address (hf://OWNER/NAME). START is any file
+    ASE reads (its last structure, or FILE@INDEX); velocities in it are kept, so that a trajectory goes on. Killed: type the same
+    command again; more --steps lengthen a run.
 
     \b
       hdistill md run/ start.xyz -o md/ --steps 20000 --temperature 300
@@ -83,7 +84,7 @@ def md(
     if len(places) != wanted:
         what = "START alone beside --teacher" if wanted == 1 else "RUN and START, or --teacher NAME and START"
         raise click.UsageError(f"{len(places)} places were given; wanted are {what}.")
-    run = None if teacher is not None else Path(places[0])
+    run = None if teacher is not None else places[0]
     code: Any = "auto" if compiled is None else compiled
     done = run_md(run, places[-1], out, teacher=teacher, compiled=code, progress=not quiet, **options)
     print_result(done, as_json)

@@ -52,7 +52,8 @@ def sample(
     Without --driver, moves that need forces are left out. Each structure says in its comment line where it comes from; its group is
     its start's, so that splits hold out whole starts. The same command gives the same file. docs/sampling.md has the moves.
     """
-    from ..api.sampling import parse_numbers, sample as run_sample
+    from ..api.arguments import parse_numbers
+    from ..api.sampling import sample as run_sample
 
     done = run_sample(
         list(files),

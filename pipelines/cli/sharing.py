@@ -69,7 +69,7 @@ def push(folder: Path, destination: str, i_have_permission: bool, name: str | No
     """
     from ..api.label_sets import push as run_push
 
-    by = (name or _login_name()) if i_have_permission else None
+    by = (name or login_name()) if i_have_permission else None
     print_result(run_push(folder, destination, permission_by=by, progress=not quiet), as_json)
 
 
@@ -92,7 +92,7 @@ def pull(source: str, folder: Path, quiet: bool, as_json: bool) -> None:
     print_result(run_pull(source, folder, progress=not quiet), as_json)
 
 
-def _login_name() -> str:
+def login_name() -> str:
     import getpass
 
     from hdistill.data.errors import InputError

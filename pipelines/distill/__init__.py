@@ -9,6 +9,7 @@ relax.py      start structures at the teacher's minimum
 first.py      round 0: what the teacher labels before there is a student
 teach.py      labels and fits of a round
 explore.py    dynamics by the student
+minima.py     conformers at the student's own minima
 choose.py     which frames the teacher is asked about
 measure.py    the student's errors on them, before it learns from them
 rounds.py     the rounds, one after the other, until it is good enough

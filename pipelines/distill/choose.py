@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .around import around
 from .explore import seed_of
+from .first import minima as minima_of
 from .folder import read_frames, write_frames
 from .settings import DistillSettings
 from .teach import Work
@@ -17,19 +19,35 @@ if TYPE_CHECKING:
 UNSURE = 0.5  # of the frames, by domain distance: the diverse ones are taken from the upper share
 
 
-def choose(run: Path, folder: Path, n: int, k: int, settings: DistillSettings, work: Work) -> dict[str, Any]:
-    """Writes folder/frames.xyz of n of the frames in folder/visited.xyz; ids of all, and of those at random.
+def choose(run: Path, out: Path, folder: Path, n: int, k: int, settings: DistillSettings, work: Work) -> dict[str, Any]:
+    """Writes folder/frames.xyz: n of the frames in folder/visited.xyz, those in minima.xyz among them; ids of all, and of those at random.
 
     Only frames at conditions that were asked for are taken at random, each with the same chance, so that errors on them are those
-    of the dynamics that the user wants; of the others also what a stopped replica saw last.
+    of the dynamics that the user wants; of the others also what a stopped replica saw last. Where a poor student's dynamics ended too
+    soon to give n, the others are made around the start.
     """
-    visited = read_frames(folder / "visited.xyz")
-    drawn, spread = pick(visited, n, settings.random_share, seed_of(settings.seed, k, "choose"), run, work)
+    visited, minima = read_frames(folder / "visited.xyz"), read_frames(folder / "minima.xyz")
+    of_dynamics = n - len(minima)
+    drawn, spread = pick(visited, of_dynamics, settings.random_share, seed_of(settings.seed, k, "choose"), run, work)
     for index in drawn:
         visited[index].info["at_random"] = True
-    write_frames(folder / "frames.xyz", [visited[index] for index in (*drawn, *spread)])
+    frames = [*(visited[index] for index in (*drawn, *spread)), *minima]
+    if len(frames) < n:
+        work.say(
+            f"round {k}: dynamics ended too soon to give more than {len(frames)} structures; "
+            f"{n - len(frames)} more are made around the start."
+        )
+        frames += _around_the_start(out, n - len(frames), k, settings)
+    write_frames(folder / "frames.xyz", frames)
     ids = ids_of(folder / "frames.xyz")
     return {"ids": ids, "random_ids": ids[: len(drawn)], "n_visited": len(visited)}
+
+
+def _around_the_start(out: Path, n: int, k: int, settings: DistillSettings) -> list[Atoms]:
+    frames = around(minima_of(read_frames(out / "start" / "dynamics.xyz")), n, seed_of(settings.seed, k, "again"))
+    for number, frame in enumerate(frames):
+        frame.info |= {"group": f"{frame.info['parent']}:again-{k}:{number}", "asked": False}
+    return frames
 
 
 def pick(

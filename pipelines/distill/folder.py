@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .settings import DistillSettings
 
 SETTINGS = "settings.json"
+OF_THE_END = ("report",)  # settings that may be others when the same command is given again
 Record = dict[str, Any]
 
 
@@ -52,7 +53,7 @@ def claim(folder: Path, settings: DistillSettings, start: Sequence[str]) -> None
             f"{folder} was begun from other structures; give the same ones to continue, or another -o folder."
         )
     for name, now in wanted["settings"].items():
-        if begun["settings"].get(name) != now:
+        if name not in OF_THE_END and begun["settings"].get(name) != now:
             raise PlanMismatch(
                 f"{folder} was begun with {name} = {begun['settings'].get(name)} and now it is {now}; give the same command to "
                 "continue, or another -o folder."

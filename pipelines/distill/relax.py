@@ -17,6 +17,7 @@ FMAX = 2e-3  # eV/A; a teacher in float32 gets no lower with certainty
 STEPS = 300
 PATH_EVERY = 3  # steps between frames of the path that are kept
 ROUGH = 1.0  # eV/A: a start with a larger force is far from a minimum
+ROUGH_MOVES = 0.3  # A: with less of a way, a force is large because bonds are stiff
 WILD = 50.0  # eV/A: nothing near what the teacher knows
 FAR = 1.0  # A that an atom moves
 Say = Callable[[str], None]
@@ -99,11 +100,11 @@ def _volume_change(before: Atoms, after: Atoms) -> float:
 def _remarks(row: dict[str, Any], settings: DistillSettings) -> list[str]:
     remarks, name = [], row["structure"]
     far = row["moved"] > FAR or abs(row["volume_change"]) > 0.1
-    if row["largest_force_at_start"] > ROUGH or far:
+    if far or (row["largest_force_at_start"] > ROUGH and row["moved"] > ROUGH_MOVES):
+        volume = f" and the volume by {100 * row['volume_change']:+.1f} %" if row["volume_change"] else ""
         remarks.append(
             f"{name} was far from the teacher's minimum: a force of {row['largest_force_at_start']:.2g} eV/A; relaxing moved an atom by "
-            f"{row['moved']:.2f} A and the volume by {100 * row['volume_change']:+.1f} %. It goes on from there; --relax none keeps "
-            "the start as it is."
+            f"{row['moved']:.2f} A{volume}. It goes on from there; --relax none keeps the start as it is."
         )
     if settings.relax != "none" and row["largest_force"] > 10 * FMAX:
         remarks.append(

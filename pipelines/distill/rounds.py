@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import choose, explore, first, measure, report, table, verdict
+from . import choose, explore, first, measure, minima, report, table, verdict
 from .folder import claim, locked, once, read_frames, write_frames
 from .settings import DistillSettings, shares, write_recipe
 from .start import box_remarks, require_box
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 SOON_PS = 1.0  # of the first round's dynamics; each round's are twice as long as the last one's, up to what must hold
 LONGER = 2.0
+IN_ROUNDS = 0.5  # of the learning rate
+# Times steps, of the last fit, at the whole learning rate: at half of it forces come out the same, and conformers in a worse order
+# (docs/results.md).
+LAST = 4
 
 
 def run_rounds(
@@ -68,7 +72,7 @@ class _State:
         resolved = replace(settings, structures=self.shares.most, budget_s=None)
         write_recipe(out, resolved, files["start"], files["own"])
         cost = once(folder / "labelled.json", lambda: self._label(folder, extend=False))
-        fitted = once(folder / "fitted.json", lambda: self._fit(folder, settings.steps, None))
+        fitted = once(folder / "fitted.json", lambda: self._fit(folder, settings.steps, None, 1.0))
         self._add({"round": 0, **cost, **_validation(fitted), "relax_seconds": relaxed["seconds"]})
 
     def round(self) -> None:
@@ -81,10 +85,16 @@ class _State:
             lambda: explore.explore(before, self.out, folder, k, picoseconds, settings, self.work),
         )
         n = min(self.shares.per_round, self.shares.most - self.n_labelled)
-        chosen = once(folder / "chosen.json", lambda: choose.choose(before, folder, n, k, settings, self.work))
+        once(
+            folder / "minima.json",
+            lambda: minima.find_minima(before, self.out, folder, n, k, settings, self.work),
+        )
+        chosen = once(
+            folder / "chosen.json", lambda: choose.choose(before, self.out, folder, n, k, settings, self.work)
+        )
         cost = once(folder / "labelled.json", lambda: self._label(folder, extend=True))
         errors = once(folder / "errors.json", lambda: self._errors(before, chosen))
-        fitted = once(folder / "fitted.json", lambda: self._fit(folder, max(1, settings.steps // 2), before))
+        fitted = once(folder / "fitted.json", lambda: self._fit(folder, max(1, settings.steps // 2), before, IN_ROUNDS))
         stability = explore.stability(explored)
         self._add({"round": k, **cost, **_validation(fitted), **errors, **stability, "picoseconds": picoseconds})
         table.picture(self.rows, read_frames(folder / "frames.xyz"), folder / "round.png")
@@ -113,12 +123,10 @@ class _State:
         """A last, longer fit to all labels, an exam of what comes out, the report."""
         out, settings = self.out, self.settings
         before = _round(self.out, len(self.rows) - 1) / "run"
-        fitted = once(out / "fitted.json", lambda: self._fit(out, 3 * settings.steps, before))
+        fitted = once(out / "fitted.json", lambda: self._fit(out, LAST * settings.steps, before, 1.0))
         exam = once(out / "exam" / "exam.json", lambda: verdict.exam(out, len(self.rows), settings, self.work))
-        held = once(out / "report" / "held-out.json", lambda: report.held_out(out, self.work.device))
-        result = verdict.result(out, why, self.rows, fitted, exam, settings, self.shares.most) | {"held_out": held}
-        report.write_report(out, result)
-        return result
+        result = verdict.result(out, why, self.rows, fitted, exam, settings, self.shares.most)
+        return result | report.report_of(out, result, settings, self.work)
 
     def _picoseconds(self) -> float:
         """Of the next dynamics: longer from round to round, and as long as must hold once the errors are small."""
@@ -141,8 +149,8 @@ class _State:
             "chosen_force_mae": measure.on_policy(run, self.out / "labels", chosen["ids"], device)["force_mae"],
         }
 
-    def _fit(self, folder: Path, steps: int, begin_from: Path | None) -> Record:
-        return fit_student(self.out / "labels", folder / "run", self.settings, self.work, steps, begin_from)
+    def _fit(self, folder: Path, steps: int, begin_from: Path | None, rate: float) -> Record:
+        return fit_student(self.out / "labels", folder / "run", self.settings, self.work, steps, begin_from, rate)
 
     def _add(self, row: Record) -> None:
         self.rows.append(row)

@@ -53,10 +53,11 @@ class DistillSettings:
     rounds: Annotated[int, AtLeast(0)] = 6  # of dynamics, at most; 0: one sampling and one fit
     replicas: Count = 2  # of dynamics at each condition
     timestep_fs: Positive | None = None  # None: 1 with hydrogen, 2 without
-    steps: Count = 600  # of the first fit; of a round's the half, of the last one three times as many
+    steps: Count = 600  # of the first fit; of a round's the half, of the last one four times as many
     batch_size: Count = 4
-    learning_rate: Positive = 5e-3  # of the first fit; later ones rise to half of it
+    learning_rate: Positive = 5e-3  # of the first and the last fit; a round's rises to half of it
     splits: str = "0.8,0.1,0.1"
+    report: str = "accuracy,smoothness,cost,speed,curvature,relaxation"  # parts of it, as of `hdistill evaluate`
     seed: Annotated[int, AtLeast(0)] = 0
 
     def __post_init__(self) -> None:
@@ -102,7 +103,11 @@ def settings_from(values: Mapping[str, Any]) -> DistillSettings:
     for name in ("temperatures", "pressures"):
         if name in lists:
             lists[name] = tuple(map(float, lists[name]))
-    return DistillSettings(**lists)
+    settings = DistillSettings(**lists)
+    from ..judging.parts import parts_of  # numpy and more, which nothing else here needs
+
+    parts_of(settings.report)
+    return settings
 
 
 def parse_accuracy(text: str) -> dict[str, float]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hdistill.data.support.publish import publish
+
+from ..report.canvas import BLUE, ORANGE, png_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -63,24 +66,21 @@ def write_csv(rows: Sequence[dict[str, Any]], file: Path) -> None:
 def picture(rows: Sequence[dict[str, Any]], frames: Sequence[Atoms], file: Path) -> None:
     """How errors fell until this round, and how unlike what was learned its structures are, by temperature. Nothing where matplotlib
     is not installed."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
+    if find_spec("matplotlib") is None:
         return
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
-    blue, red = "#4c72b0", "#c44e52"
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
     measured = [row for row in rows if row.get("force_mae") is not None]
     for key, style, color, label in (
-        ("force_mae", "o-", blue, "on-policy, at random"),
-        ("chosen_force_mae", "s--", red, "all chosen"),
+        ("force_mae", "o-", BLUE, "on-policy, at random"),
+        ("chosen_force_mae", "s--", ORANGE, "all chosen"),
     ):
         left.plot([row["round"] for row in measured], [row[key] for row in measured], style, color=color, label=label)
     left.set(xlabel="round", ylabel="force MAE before training on them, meV/Å", ylim=(0, None))
     left.set_xticks([row["round"] for row in measured])
-    for at_random, color, label in ((True, blue, "at random"), (False, red, "spread out, unsure")):
+    for at_random, color, label in ((True, BLUE, "at random"), (False, ORANGE, "spread out, unsure")):
         some = [atoms.info for atoms in frames if bool(atoms.info.get("at_random")) is at_random]
         distances = [info.get("domain_distance", 0.0) for info in some]
         right.scatter([info.get("temperature", 0.0) for info in some], distances, s=18, color=color, label=label)
@@ -88,8 +88,7 @@ def picture(rows: Sequence[dict[str, Any]], frames: Sequence[Atoms], file: Path)
     for axis in (left, right):
         axis.legend(frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=120)
-    plt.close(figure)
+    publish(file, png_of(figure), replace=True)
 
 
 def _share(row: dict[str, Any]) -> str:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from hdistill.labeler.run import RunSettings
 
 WITHOUT_ATOM_ENERGIES = ("ase", "outside")  # families that may have none
-LATE_ENERGY_WEIGHT = 10.0  # forces first, then the order of conformers (docs/training.md)
+# Forces first, then the order of conformers: on 400 structures of N-acetyltyramine a rank correlation of 0.87 for 0.73 and the same
+# force error (docs/results.md).
+LATE_ENERGY_WEIGHT, DIFFERENCE_WEIGHT = 10.0, 1.0
 Say = Callable[[str], None]
 
 
@@ -67,26 +69,27 @@ def label_settings(file: Path, settings: DistillSettings, device: str) -> Any:
 
 
 def fit_student(
-    labels: Path, run: Path, settings: DistillSettings, work: Work, steps: int, begin_from: Path | None
+    labels: Path, run: Path, settings: DistillSettings, work: Work, steps: int, begin_from: Path | None, rate: float
 ) -> dict[str, Any]:
-    """Fit to all labels there are; the first time from nothing, then from the last weights with half the learning rate."""
+    """Fit to all labels there are, from nothing or from the last weights, with that share of the learning rate."""
     from hdistill.trainer.fitting.fit import fit
 
-    wanted = fit_settings(settings, work.device, steps, anew=begin_from is None)
+    wanted = fit_settings(settings, work.device, steps, rate)
     done = fit(labels, run, wanted, work.progress, begin_from=begin_from)
     return {"steps": done.steps, "cpu_seconds": done.seconds, "n_train": done.n_train, "validation": done.validation}
 
 
-def fit_settings(settings: DistillSettings, device: str, steps: int, anew: bool) -> Any:
-    """FitSettings of a first fit, or of one that goes on."""
+def fit_settings(settings: DistillSettings, device: str, steps: int, rate: float = 1.0) -> Any:
+    """FitSettings of a fit with that share of the learning rate."""
     from hdistill.trainer.fitting.settings import FitSettings
 
     return FitSettings(
         student=settings.student,
         steps=steps,
         batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate * (1.0 if anew else 0.5),
+        learning_rate=settings.learning_rate * rate,
         energy_weight_end=LATE_ENERGY_WEIGHT,
+        difference_weight=DIFFERENCE_WEIGHT,
         product_method="difference",
         validate_every=max(1, min(100, steps // 4)),
         seed=settings.seed,
@@ -111,6 +114,6 @@ def require_teacher(settings: DistillSettings, run: RunSettings) -> None:
 
     family = registry.entry(settings.teacher).family
     check_settings(label_settings(Path("frames.xyz"), settings, "cpu"))
-    fit_settings(settings, "cpu", settings.steps, anew=True)
+    fit_settings(settings, "cpu", settings.steps)
     if not run.is_elsewhere:
         environments.interpreter(family, run.teacher_python)

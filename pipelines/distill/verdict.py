@@ -120,26 +120,23 @@ def result(
 
 
 def verdicts_of(exam: dict[str, Any], settings: DistillSettings) -> list[dict[str, Any]]:
-    """Each question with what was found, what was wanted, and whether it is met."""
-    found = []
+    """Each figure with what was measured, what is required, and whether it is met: rows as of `hdistill evaluate --require`."""
+    rows = []
     if exam["force_mae"] is not None:
         limit = max(settings.force_error, settings.force_share * exam["force_rms"])
-        found.append(_row("force error on its own dynamics, meV/A", exam["force_mae"], limit))
+        rows.append(_row("force error on its own dynamics, meV/A", exam["force_mae"], limit))
     asked = exam["n_replicas"]
-    found.append(
-        {
-            "question": f"replicas whole for {settings.stable_ps:g} ps",
-            "found": exam["n_whole"],
-            "wanted": asked,
-            "passed": exam["n_whole"] == asked,
-        }
-    )
+    whole = f"replicas whole for {settings.stable_ps:g} ps"
+    rows.append(_judged(whole, exam["n_whole"], f">= {asked}", exam["n_whole"] >= asked))
     if exam["drift_mev_per_atom"] is not None:
-        found.append(
-            _row(f"energy drift in {exam['drift_ps']:g} ps of NVE, meV/atom", abs(exam["drift_mev_per_atom"]), 1.0)
-        )
-    return found
+        drift = f"energy drift in {exam['drift_ps']:g} ps of NVE, meV/atom"
+        rows.append(_row(drift, abs(exam["drift_mev_per_atom"]), 1.0))
+    return rows
 
 
-def _row(question: str, found: float, limit: float) -> dict[str, Any]:
-    return {"question": question, "found": found, "wanted": f"<= {limit:.3g}", "passed": found <= limit}
+def _row(figure: str, measured: float, limit: float) -> dict[str, Any]:
+    return _judged(figure, measured, f"<= {limit:.3g}", measured <= limit)
+
+
+def _judged(figure: str, measured: float, required: str, passed: bool) -> dict[str, Any]:
+    return {"figure": figure, "measured": measured, "required": required, "passed": passed}

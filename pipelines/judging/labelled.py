@@ -28,13 +28,13 @@ def cost(subject: Subject) -> Figures:
     import csv
 
     from hdistill.data.sharing.remote import open_labels
-    from hdistill.trainer.force_field.checkpoint import STUDENT, load_student
+    from hdistill.trainer.force_field.checkpoint import load_student
 
     manifest = open_labels(subject.labels, check=False).manifest
-    file = subject.run / STUDENT if subject.run.is_dir() else subject.run
+    file = subject.file
     log = file.parent / "log.csv"
     rows = list(csv.DictReader(log.read_text().splitlines())) if log.is_file() else []
-    seconds = rows[-1].get("seconds") if rows else None
+    seconds = rows[-1].get("cpu_seconds") if rows else None
     student = load_student(subject.run)
     return {
         "teacher": manifest.teacher.name,

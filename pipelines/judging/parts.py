@@ -16,13 +16,14 @@ from hdistill.data.support.publish import publish, sha256_of
 from .curvature import against_dft, curvature
 from .distortions import distortions
 from .labelled import accuracy, cost, smooth
-from .motion import dynamics, trajectories
+from .motion import dynamics
 from .relaxation import relaxation
 from .scans import scans
 from .speed import speed
 from .subject import Subject
+from .trajectories import trajectories
 
-VERSION = 2  # of what parts hold
+VERSION = 8  # of what parts hold
 Figures = dict[str, Any]
 
 
@@ -45,13 +46,15 @@ PARTS: dict[str, Part] = {
     "smoothness": Part(smooth, {"holes": "n_holes", "cutoff_step": "cutoff_step"}, True),
     "cost": Part(cost, {"label_bytes": "label_bytes", "n_parameters": "n_parameters"}, True),
     "speed": Part(speed, {"ms_per_call": "ms_per_call", "times_faster": "times_faster"}),
-    "dynamics": Part(dynamics, {"nve_drift": "largest_drift", "stable_ps": "stable_ps"}),
+    "dynamics": Part(
+        dynamics, {"nve_drift": "largest_drift", "nve_drift_per_ns": "largest_drift_per_ns", "stable_ps": "stable_ps"}
+    ),
     "curvature": Part(
         curvature, {"frequency_mae": "frequency_mae", "phonon_mae": "phonon_mae", "imaginary_modes": "n_imaginary"}
     ),
     "relaxation": Part(
         relaxation,
-        {name: name for name in ("rmsd", "energy_above", "lattice_error", "bulk_modulus_error")},
+        {name: name for name in ("rmsd", "energy_above", "lattice_error", "bulk_modulus_error", "elastic_error")},
     ),
     "distortions": Part(distortions, {}, needs="teacher"),
     "scans": Part(scans, {f"{kind}_scan_mae": f"{kind}_mae" for kind in ("bond", "angle", "torsion")}, needs="teacher"),
@@ -99,15 +102,13 @@ def judge(subject: Subject, names: Sequence[str], keep: Path | None) -> dict[str
 
 
 def _digest(subject: Subject) -> str:
-    """What every part depends on: the student's file, label set, split, device, structures, teacher."""
+    """What every part depends on: the student's file, label set, split, device, structures, teacher, temperatures."""
     from hdistill.data.sharing.remote import open_labels
-    from hdistill.trainer.force_field.checkpoint import STUDENT
 
-    student = subject.run / STUDENT if subject.run.is_dir() else subject.run
     labels = open_labels(subject.labels, check=False).digest
     structures = [repr(atoms.todict()) for atoms in subject.structures]
     teacher = None if subject.teacher is None else subject.teacher.teacher
-    facts = (sha256_of(student), labels, subject.split, subject.device, structures, teacher)
+    facts = (sha256_of(subject.file), labels, subject.split, subject.device, structures, teacher, subject.temperatures)
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

@@ -27,6 +27,29 @@ from hdistill.data.sources.charge_spin import role_of
 STEP = 1e-3  # A, where a calculator has no Hessian of its own
 
 
+def reference_of(
+    teacher: Any,
+    file: Path | None,
+    task: str | None = None,
+    device: str = "cpu",
+    python: Path | None = None,
+    **settings: Any,
+) -> Reference:
+    """The teacher, by its name or an ASE calculator, with answers kept in `file`; its process starts when it is first asked.
+
+    python and settings: as of TeacherCalculator. Raises InputError for a name that is none and for an environment that is not there,
+    before anything is loaded.
+    """
+    if not isinstance(teacher, str):
+        return Reference(lambda: teacher, type(teacher).__name__, file)
+    from hdistill.labeler.teacher_calculator import TeacherCalculator
+    from hdistill.labeler.teachers import environments, registry
+
+    environments.interpreter(registry.request(teacher, task, device=device).family, python)
+    calculator = TeacherCalculator(teacher, task, device=device, python=python, **settings)
+    return Reference(lambda: calculator, teacher if task is None else f"{teacher}, {task}", file)
+
+
 class Reference(Calculator):  # type: ignore[misc]  # ASE is not typed
     """make: starts the teacher, when it is first needed; name: what is shown and kept; file: where answers are kept, None: in memory.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.eos import EquationOfState
+from numpy.typing import NDArray
 
 from hdistill.data.errors import InputError
 
@@ -17,12 +17,13 @@ from .subject import Subject, tried
 
 MOST = 3
 RATTLE = 0.1  # A
+Array = NDArray[np.float64]
 VOLUMES = np.linspace(0.94, 1.06, 7)
 
 
 def relaxation(subject: Subject) -> dict[str, Any]:
     """structures: see `relaxed`, or why there is nothing; the means over them, None without a teacher: rmsd A, energy_above meV/atom;
-    largest lattice_error %, bulk_modulus_error %."""
+    largest lattice_error %, bulk_modulus_error %, elastic_error GPa."""
     student, teacher = subject.student(), subject.teacher
     given = subject.atoms(MOST)
     if not student.conservative:
@@ -42,6 +43,7 @@ def relaxation(subject: Subject) -> dict[str, Any]:
         "energy_above": float(np.mean(all_of("energy_above"))) if all_of("energy_above") else None,
         "lattice_error": max(all_of("lattice_error"), default=None),
         "bulk_modulus_error": max(all_of("bulk_modulus_error"), default=None),
+        "elastic_error": max(all_of("elastic_error"), default=None),
     }
 
 
@@ -58,7 +60,13 @@ def relaxed(atoms: Atoms, student: Any, teacher: Any | None) -> dict[str, Any]:
     start.rattle(RATTLE, seed=0)
     here = minimum(start, student, cell=periodic)
     row: dict[str, Any] = {"formula": atoms.get_chemical_formula(), "n_atoms": len(atoms)}
-    row |= {"rmsd": None, "energy_above": None, "lattice_error": None, "bulk_modulus_error": None}
+    row |= {
+        "rmsd": None,
+        "energy_above": None,
+        "lattice_error": None,
+        "bulk_modulus_error": None,
+        "elastic_error": None,
+    }
     if teacher is not None:
         judged = here.copy()
         judged.calc = teacher
@@ -87,7 +95,7 @@ def of_crystal(start: Atoms, calculator: Any) -> dict[str, Any]:
         scaled = minimum(scaled, calculator)
         volumes.append(scaled.get_volume())
         energies.append(scaled.get_potential_energy())
-    volume, _, modulus = EquationOfState(volumes, energies, eos="birchmurnaghan").fit(warn=False)
+    volume, modulus = birch_murnaghan(np.array(volumes), np.array(energies))
     return {
         "formula": at.get_chemical_formula(),
         "lattice": at.cell.lengths().tolist(),
@@ -98,3 +106,24 @@ def of_crystal(start: Atoms, calculator: Any) -> dict[str, Any]:
         "bulk_modulus": modulus / units.GPa,
         "elastic": elastic_constants(at, calculator).tolist(),
     }
+
+
+def birch_murnaghan(volumes: Array, energies: Array) -> tuple[float, float]:
+    """Volume A^3 and bulk modulus eV/A^3 at the minimum of the third-order equation of state (Birch, Phys. Rev. 71, 809, 1947).
+
+    It is a cubic in V^(-2/3), so that a linear fit finds it, where ase.eos searches from a guess and may not arrive (energies near 0).
+    Raises InputError where the fitted curve has no minimum between the volumes.
+    """
+    middle = volumes.mean()
+    curve = np.polynomial.Polynomial.fit((volumes / middle) ** (-2 / 3), energies, 3)
+    bends = curve.deriv(2)
+    minima = [
+        float(x.real) for x in np.asarray(curve.deriv().roots(), complex) if abs(x.imag) < 1e-9 and bends(x.real) > 0
+    ]
+    inside = [x for x in minima if volumes.min() <= middle * x**-1.5 <= volumes.max()]
+    if not inside:
+        raise InputError("Its energy has no minimum between the volumes that were tried.")
+    x = inside[0]
+    volume = middle * x**-1.5
+    slope = -2 / 3 * x / volume  # dx/dV
+    return float(volume), float(volume * bends(x) * slope**2)

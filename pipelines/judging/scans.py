@@ -35,8 +35,11 @@ def scans(subject: Subject) -> dict[str, Any]:
         for atoms in molecules:
             at = minimum(atoms, teacher)
             for kind, name, values, geometries in of_molecule(at):
-                curves.append(curve(at, kind, name, values, geometries, teacher, student))
+                made = curve(at, kind, name, values, geometries, teacher, student)
+                curves += [made] if made["at"] else []
                 bar.advance()
+    if not curves:
+        raise InputError("No bond of these molecules can be stretched, bent or turned without a ring or a clash.")
     means = {
         f"{kind}_mae": float(np.mean(own)) if (own := [c["mae"] for c in curves if c["kind"] == kind]) else None
         for kind in ("bond", "angle", "torsion")
@@ -65,7 +68,7 @@ def curve(
         "atoms": name,
         "at": kept,
         **lines,
-        "mae": float(off.mean()) if len(off) else 0.0,
+        "mae": float(off.mean()) if len(off) else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""Calls by the clock: student, its machine code where that is there, and the teacher, interleaved in one run."""
+"""By the clock: calls of the student, its machine code where that is there, and the teacher, interleaved; then steps of each engine."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import time
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from .subject import Subject
 
 N_CALLS, N_OF_TEACHER = 20, 5
 WARM = 2  # calls that are not counted
+ROUNDS, STEPS = 5, 10  # of each engine
 
 
 def speed(subject: Subject) -> dict[str, Any]:
-    """Median wall ms of a call at moved positions, neighbour list included, of the first structure; ns/day at 1 fs a step.
+    """Median wall ms of a call at moved positions, neighbour list included, of the first structure; engines: ms a step and structure of
+    dynamics in each engine that is installed, and ns/day at 1 fs of all its structures together; ns_per_day_at_1_fs: at the best call.
 
     times_faster: than the teacher through its own process, None without a teacher. The teacher's answers here are not kept.
     """
@@ -44,7 +47,10 @@ def speed(subject: Subject) -> dict[str, Any]:
             bar.advance()
     ms = {name: statistics.median(each[WARM:]) for name, each in times.items()}
     own = min(value for name, value in ms.items() if name != "teacher")
+    moving, failed = _engines(subject, atoms)
     return {
+        "engines": moving,
+        "engines_that_failed": failed,
         "ms_per_call": own,
         "ms": ms,
         "n_atoms": len(atoms),
@@ -52,3 +58,27 @@ def speed(subject: Subject) -> dict[str, Any]:
         "ns_per_day_at_1_fs": 86.4 / own,
         "times_faster": ms["teacher"] / own if "teacher" in ms else None,
     }
+
+
+def _engines(subject: Subject, atoms: Atoms) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """In each round every engine has its turn, so that a busy machine is busy for all of them."""
+    from ase.md.velocitydistribution import thermalize_momenta
+
+    from hdistill.trainer.force_field.engines.steps import engines
+
+    moving = atoms.copy()
+    thermalize_momenta(moving, temperature_K=300, rng=np.random.default_rng(0))
+    rows, failed = engines(subject.run, moving, device=subject.device)
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    for steps, _ in rows.values():
+        steps(WARM)
+    for _ in range(ROUNDS):
+        for name, (steps, n) in rows.items():
+            began = time.perf_counter()
+            steps(STEPS)
+            times[name].append(1e3 * (time.perf_counter() - began) / STEPS / n)
+    best = {name: statistics.median(each) for name, each in times.items()}
+    figures = {
+        name: {"ms": ms, "ns_per_day_at_1_fs": 86.4 / ms, "structures": rows[name][1]} for name, ms in best.items()
+    }
+    return figures, failed

@@ -20,11 +20,13 @@ from .reference import Reference
 if TYPE_CHECKING:
     from hdistill.trainer.force_field.calculator import HDistillCalculator
 
+TEMPERATURES = (300.0, 600.0)  # K
+
 
 @dataclass(frozen=True)
 class Subject:
     """A run, a label set and a split of it; structures: looked at in place of held-out ones; teacher: the reference, where one is
-    given; phonopy: a file or folder of displaced supercells with their forces."""
+    given; phonopy: a file or folder of displaced supercells with their forces; temperatures: K, of dynamics."""
 
     run: Path
     labels: Path | str
@@ -34,6 +36,14 @@ class Subject:
     teacher: Reference | None = None
     phonopy: Path | None = None
     progress: bool = False
+    temperatures: tuple[float, ...] = TEMPERATURES
+
+    @property
+    def file(self) -> Path:
+        """The student's own file."""
+        from hdistill.trainer.force_field.checkpoint import STUDENT
+
+        return self.run / STUDENT if self.run.is_dir() else self.run
 
     def student(self) -> HDistillCalculator:
         from hdistill.trainer.force_field.calculator import HDistillCalculator

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from .canvas import BLUE, COLORS, GREY, ORANGE, STYLES, figure_of, png_of
 from .physical_figures import physical_figures
+from .rounds import rounds_picture
 
 
-def figures_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
-    """By the names that page.py gives them. Raises InputError where matplotlib is not installed."""
-    from hdistill.data.errors import InputError
-
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise InputError("Pictures need matplotlib: pip install -c constraints.txt '.[plot]'.") from error
-    mpl.use("Agg")
+def figures_of(report: Mapping[str, Any]) -> dict[str, bytes]:
+    """By the names that page.py gives them; report: as in report.json. None where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        return {}
+    parts: Mapping[str, Mapping[str, Any]] = report["parts"]
     made: dict[str, bytes] = {}
+    if "distill" in report:
+        made["rounds"] = rounds_picture(report["distill"])
     accuracy, smooth = parts.get("accuracy", {}), parts.get("smoothness", {})
     if "parity" in accuracy:
         made["parity"] = _parity(accuracy["parity"])
+    if accuracy.get("pictured"):
+        made["worst"] = _worst(accuracy["pictured"])
     if accuracy.get("strangeness"):
         made["strangeness"] = _strangeness(accuracy["strangeness"])
     if "dimers" in smooth:
@@ -41,6 +43,33 @@ def _parity(points: Mapping[str, Any]) -> bytes:
         ylabel="force of the student, eV/Å",
     )
     axis.set_aspect("equal")
+    return png_of(figure)
+
+
+def _worst(structures: Sequence[Mapping[str, Any]]) -> bytes:
+    """Side by side, with one scale of colours."""
+    import numpy as np
+    from ase import Atoms
+    from ase.visualize.plot import plot_atoms
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.0 * len(structures) + 0.8, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(structures), squeeze=False).ravel()
+    scale = Normalize(0, max(max(of["force_error"]) for of in structures))
+    colors = colormaps["OrRd"]
+    for axis, of in zip(axes, structures, strict=True):
+        atoms = Atoms(of["numbers"], of["positions"], cell=of["cell"], pbc=of["pbc"])
+        worst = int(np.argmax(of["force_error"]))
+        plot_atoms(atoms, axis, radii=0.5, rotation="15x,20y,0z", colors=colors(scale(of["force_error"])))
+        axis.set_axis_off()
+        name = of["group"] or of["structure"][:12]
+        axis.set_title(f"{name}\n{atoms.symbols[worst]}{worst}: {of['force_error'][worst]:.0f} meV/Å", fontsize=9)
+    bar = figure.colorbar(ScalarMappable(scale, colors), ax=axes, shrink=0.8)
+    bar.set_label("error of an atom's force, meV/Å", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     return png_of(figure)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .text import table
+from .text import size, table
 
 
 def teacher_table(rows: list[dict[str, Any]]) -> str:
@@ -56,6 +56,23 @@ def student_table(rows: list[dict[str, Any]]) -> str:
             )
         )
     return table(("student", "cutoff A", "layers", "channels", "forces", "architecture"), shown)
+
+
+def bundle_table(rows: list[dict[str, Any]]) -> str:
+    """What `hdistill students --bundles` shows."""
+    shown = [
+        (
+            *(row["name"], " ".join(row["elements"]), row["teacher"]["name"], row["license"], row["student"]),
+            *(
+                f"{row['validation']['force_mae_mev_per_angstrom']:.0f}",
+                size(row["bytes"]),
+                f"{row['folder']}/README.md",
+            ),
+        )
+        for row in rows
+    ]
+    header = ("bundle", "elements", "teacher", "licence", "student", "validation meV/A", "size", "what it is for")
+    return table(header, shown)
 
 
 def doctor_table(rows: list[dict[str, Any]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -19,7 +19,8 @@ class Section:
     pictures: tuple[tuple[str, str], ...] = field(default=())
 
 
-def as_markdown(title: str, sections: Sequence[Section]) -> str:
+def as_markdown(title: str, sections: Sequence[Section], pictures: Collection[str]) -> str:
+    """pictures: the names of those that were drawn."""
     lines = [f"# {title}", ""]
     for section in sections:
         lines += [f"## {section.title}", ""]
@@ -31,7 +32,8 @@ def as_markdown(title: str, sections: Sequence[Section]) -> str:
             lines += [f"**{name}**", ""] if name else []
             lines += _table(header, rows)
         for name, caption in section.pictures:
-            lines += [f"![{caption}](figures/{name}.png)", ""]
+            if name in pictures:
+                lines += [f"![{caption}](figures/{name}.png)", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -47,6 +49,8 @@ def as_html(title: str, sections: Sequence[Section], pictures: Mapping[str, byte
             body += [f"<h3>{html.escape(name)}</h3>"] if name else []
             body.append(_html_table(header, rows))
         for name, caption in section.pictures:
+            if name not in pictures:
+                continue
             data = base64.b64encode(pictures[name]).decode()
             text = html.escape(caption)
             body.append(

@@ -27,9 +27,13 @@ def physical_figures(parts: Mapping[str, Figures]) -> dict[str, bytes]:
     made |= {f"phonons{i}": _bands(row) for i, row in enumerate(crystals)}
     curves = [row for row in relaxation.get("structures", ()) if "student" in row]
     made |= {f"eos{i}": _equation_of_state(row) for i, row in enumerate(curves)}
-    for name, draw in (("distortions", _distortions), ("scans", _scans), ("trajectories", _distances), ("dft", _bands)):
+    for name, draw in (("distortions", _distortions), ("scans", _scans), ("dft", _bands)):
         if name in parts and "does_not_apply" not in parts[name]:
-            made[{"trajectories": "distances"}.get(name, name)] = draw(parts[name])
+            made[name] = draw(parts[name])
+    if runs := parts.get("trajectories", {}).get("runs"):
+        made |= {f"distances{i}": _distances(run) for i, run in enumerate(runs)} | {
+            "displacements": _displacements(runs)
+        }
     return made
 
 
@@ -116,7 +120,7 @@ def _scans(part: Figures) -> bytes:
     from matplotlib.figure import Figure
 
     curves = part["curves"]
-    columns = min(3, max(1, len(curves)))
+    columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(2.6 * columns + 0.6, 2.3 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -143,4 +147,21 @@ def _distances(part: Figures) -> bytes:
         axis.plot(pair["distances"], pair["teacher"], color=color, linewidth=1.3, linestyle="--")
     axis.set(xlabel="distance, Å (full: student, dashed: teacher)", ylabel="how often, per Å", ylim=(0, None))
     axis.legend(frameon=False, fontsize=8, ncols=1 + len(part["pairs"]) // 8)
+    return png_of(figure)
+
+
+def _displacements(runs: list[Figures]) -> bytes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.4 * len(runs) + 0.6, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(runs), squeeze=False).ravel()
+    for axis, run in zip(axes, runs, strict=True):
+        for number, (name, of) in enumerate(run["displacement"]["of"].items()):
+            color = COLORS[number % len(COLORS)]
+            axis.plot(run["displacement"]["ps"], of["student"], color=color, linewidth=1.3, label=name)
+            axis.plot(run["displacement"]["ps"], of["teacher"], color=color, linewidth=1.3, linestyle="--")
+        axis.set(title=f"{run['temperature']:g} K", xlabel="ps (full: student, dashed: teacher)", ylim=(0, None))
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("mean square displacement, Å²")
+    axes[0].legend(frameon=False, fontsize=8)
     return png_of(figure)

@@ -8,7 +8,7 @@ from typing import Any
 from .page import Section
 
 Rows = tuple[tuple[str, ...], ...]
-TITLES = {"dft": "Phonons against forces from elsewhere", "trajectories": "Where atoms are"}
+TITLES = {"dft": "Phonons against forces from elsewhere", "trajectories": "Where atoms are and go"}
 
 
 def _dynamics(part: Mapping[str, Any]) -> Section:
@@ -16,6 +16,8 @@ def _dynamics(part: Mapping[str, Any]) -> Section:
         (
             f"{run['temperature']:g} K",
             _number(run["drift_mev_per_atom"], "+.3f"),
+            _number(run["drift_mev_per_atom_ns"], "+.3g"),
+            _number(run["fluctuation_mev_per_atom"], ".3f"),
             _number(run["excursion_mev_per_atom"], ".3f"),
             f"{run['momentum_a_per_fs']:.1e}",
             f"{run['stable_until_fs'] / 1e3:g}",
@@ -35,14 +37,19 @@ def _dynamics(part: Mapping[str, Any]) -> Section:
     header = (
         "NVE from",
         "drift meV/atom",
+        "per ns",
+        "fluctuation meV/atom",
         "largest excursion meV/atom",
-        "motion of the whole A/fs",
+        "motion of the whole Å/fs",
         "whole for ps",
         "",
     )
     return Section(
         "Dynamics",
-        (f"Constant energy of {part['formula']}, then {len(replicas)} replicas with a thermostat.",),
+        (
+            f"Constant energy of {part['formula']}, then {len(replicas)} replicas with a thermostat. Drift: the slope of the total energy "
+            "by least squares; the fluctuation is about that line.",
+        ),
         tables=(("", header, table), ("", ("NVT at", "mean temperature K", "whole for ps", ""), replicas)),
     )
 
@@ -145,6 +152,7 @@ def _relaxation(part: Mapping[str, Any]) -> Section:
         ("energy_above", "the teacher's energy there, above its minimum", "meV/atom", ".2f"),
         ("lattice_error", "lattice constants, largest error", "%", ".2f"),
         ("bulk_modulus_error", "bulk modulus, largest error", "%", ".1f"),
+        ("elastic_error", "elastic constants, largest error of any", "GPa", ".1f"),
     ):
         if part[key] is not None:
             rows.append((name, f"{part[key]:{form}} {unit}", count))
@@ -216,18 +224,40 @@ def _scans(part: Mapping[str, Any]) -> Section:
 
 
 def _trajectories(part: Mapping[str, Any]) -> Section:
-    pairs = tuple((name, f"{p['overlap']:.3f}", f"{p['overlap_of_halves']:.3f}") for name, p in part["pairs"].items())
-    spread = tuple((name, f"{v['student']:.4f}", f"{v['teacher']:.4f}") for name, v in part["vibration"].items())
+    pairs = tuple(
+        (f"{run['temperature']:g} K", name, f"{pair['overlap']:.3f}", f"{pair['overlap_of_halves']:.3f}")
+        for run in part["runs"]
+        for name, pair in run["pairs"].items()
+    )
+    spread = tuple(
+        (
+            *(f"{run['temperature']:g} K", name, f"{of['student']:.4f}", f"{of['teacher']:.4f}"),
+            *(f"{run['displacement']['of'][name][who][-1]:.3f}" for who in ("student", "teacher")),
+        )
+        for run in part["runs"]
+        for name, of in run["vibration"].items()
+    )
+    last = part["runs"][0]["displacement"]["ps"][-1]
     words = (
-        f"{part['formula']} for 1 ps at {part['temperature']:g} K by both. Two halves of the teacher's own run show what chance leaves.",
+        f"{part['formula']} for {part['picoseconds']:g} ps by both, same start and thermostat. Two halves of the teacher's "
+        "own run show what chance leaves.",
     )
+    header = ("at", "element", "student", "teacher", f"displacement after {last:g} ps: student", "teacher")
     tables = (
-        ("Distances up to 6 Å", ("pair", "overlap with the teacher's", "of the halves of its run"), pairs),
-        ("Mean square distance from the mean place, Å²", ("element", "student", "teacher"), spread),
+        ("Distances up to 6 Å", ("at", "pair", "overlap with the teacher's", "of the halves of its run"), pairs),
+        ("Mean square distance from the mean place, and mean square displacement, Å²", header, spread),
     )
-    return Section(
-        TITLES["trajectories"], words, tables=tables, pictures=(("distances", "How often atoms are so far apart."),)
+    pictures = (
+        *(
+            (f"distances{i}", f"How often atoms are so far apart at {run['temperature']:g} K.")
+            for i, run in enumerate(part["runs"])
+        ),
+        (
+            "displacements",
+            "Mean square displacements: level where atoms vibrate about a place, rising where they diffuse.",
+        ),
     )
+    return Section(TITLES["trajectories"], words, tables=tables, pictures=pictures)
 
 
 def _number(value: float | None, form: str) -> str:

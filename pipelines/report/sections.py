@@ -7,7 +7,8 @@ from typing import Any
 
 from .page import Section
 from .physical_sections import PHYSICAL, TITLES
-from .student_tables import verdict_cells
+from .rounds import rounds_section
+from .student_tables import left_out_of, verdict_cells
 from .text import duration, size
 
 WORST_SHOWN = 10
@@ -16,7 +17,8 @@ WORST_SHOWN = 10
 def sections_of(report: Mapping[str, Any]) -> list[Section]:
     """What the page says, in order; report: as in report.json."""
     errors, parts = report["errors"], report["parts"]
-    sections = [_verdicts(report), _errors(errors, report.get("twin"))]
+    made = rounds_section(report["distill"]) if "distill" in report else None
+    sections = [_verdicts(report), made, _errors(errors, report.get("twin"))]
     makers = {"accuracy": _accuracy, "smoothness": _smoothness, "cost": _cost, "speed": _speed, **PHYSICAL}
     for name, part in parts.items():
         if "does_not_apply" in part:
@@ -52,12 +54,27 @@ def _errors(errors: Mapping[str, Any], twin: Mapping[str, Any] | None) -> Sectio
     def shown(of: Mapping[str, Any], key: str, unit: str, form: str) -> str:
         return "-" if of.get(key) is None else f"{of[key]:{form}} {unit}".strip()
 
+    left_out = tuple(f"Left out: {sentence}" for sentence in left_out_of(errors))
+    groups = sorted(errors["by_group"].items(), key=lambda item: -item[1]["force_mae_mev_per_angstrom"])
+    by_group = tuple(
+        (
+            name or "(without a name)",
+            *(shown(of, key, "", form) for _, key, _, form in wanted[:2]),
+            str(of["n_structures"]),
+        )
+        for name, of in groups[:WORST_SHOWN]
+    )
+    more = f"; {len(groups) - WORST_SHOWN} more have smaller errors" if len(groups) > WORST_SHOWN else ""
+    header = ("group", "force MAE meV/Å", "energy MAE meV/atom", "structures")
+    tables = [(f"By group{more}", header, by_group)] if len(groups) > 1 else []
     if twin is None:
         rows = tuple((name, shown(errors, key, unit, form), count) for name, key, unit, form in wanted)
-        return Section("Errors on held-out structures", rows=rows)
+        return Section("Errors on held-out structures", left_out, rows, tables=tuple(tables))
     rows = tuple((name, shown(errors, key, u, f), shown(twin, key, u, f)) for name, key, u, f in wanted)
-    table = (("", "this student", "its twin"), rows)
-    return Section("Errors on held-out structures, beside the twin", (f"Of {count}.",), tables=(("", *table),))
+    both = ("", ("", "this student", "its twin"), rows)
+    return Section(
+        "Errors on held-out structures, beside the twin", (f"Of {count}.", *left_out), tables=(both, *tables)
+    )
 
 
 def _accuracy(part: Mapping[str, Any]) -> Section:
@@ -97,7 +114,13 @@ def _accuracy(part: Mapping[str, Any]) -> Section:
         )
         for row in part["worst"][:WORST_SHOWN]
     )
+    splits = tuple(
+        (name, f"{e['force_mae']:.1f}", f"{e['energy_mae']:.2f}", str(e["n_structures"]))
+        for name, e in part["by_split"].items()
+    )
     pictures = [("parity", "Forces of the student against the labels, components.")]
+    if part["pictured"]:
+        pictures.append(("worst", "The worst structures: the redder an atom, the larger the error of its force."))
     if part["strangeness"] is not None:
         pictures.append(
             ("strangeness", "Force error of atoms against their domain distance: does the distance see what is wrong?")
@@ -106,6 +129,7 @@ def _accuracy(part: Mapping[str, Any]) -> Section:
         "Accuracy",
         rows=tuple(rows),
         tables=(
+            ("By split", ("split", "force MAE meV/Å", "energy MAE meV/atom", "structures, at random"), splits),
             ("By element", ("element", "force MAE meV/Å", "atoms"), elements),
             ("The worst structures", ("structure", "force MAE meV/Å", "energy error meV/atom", "worst atom"), worst),
         ),
@@ -157,4 +181,17 @@ def _speed(part: Mapping[str, Any]) -> Section:
     rows.append(("dynamics at 1 fs a step", f"{part['ns_per_day_at_1_fs']:.3g} ns/day", "at the student's best time"))
     if part["times_faster"] is not None:
         rows.append(("than the teacher", f"{part['times_faster']:.0f} times faster", "in the same run, interleaved"))
-    return Section("Speed", ("Medians of wall time, interleaved.",), tuple(rows))
+    table = tuple(
+        (
+            name,
+            f"{of['ms']:.3g}",
+            f"{of['ns_per_day_at_1_fs']:.3g}",
+            f"{of['ns_per_day_at_1_fs'] / of['structures']:.3g}",
+        )
+        for name, of in part["engines"].items()
+    )
+    header = ("constant energy in", "ms a step and structure", "ns/day at 1 fs, all together", "of each structure")
+    failed = (f"{name} is installed, but did not begin: {why}" for name, why in part["engines_that_failed"].items())
+    words = ("Medians of wall time, interleaved. LAMMPS prints its own: hdistill export --to lammps.", *failed)
+    how = "machine code" if part["compiled"] else "without machine code: hdistill export --to pt2 makes it faster"
+    return Section("Speed", words, tuple(rows), ((f"Engines that are installed here ({how})", header, table),))

@@ -42,13 +42,17 @@ def evaluation_table(result: dict[str, Any]) -> str:
             f"dE: energy differences between the {result['n_comparable']} structures that share a composition, of whole structures; "
             "rank: Spearman's correlation of their energies, 1 in the right order."
         )
-    for name, why in (
+    lines += [f"Left out: {sentence}" for sentence in left_out_of(result)]
+    return "\n".join(lines)
+
+
+def left_out_of(errors: Mapping[str, Any]) -> list[str]:
+    """What a split has that was not compared, each kind in a sentence."""
+    kinds = (
         ("n_unknown_elements", "with elements that the student was not trained on"),
         ("n_without_reference", "without energies or forces of their own"),
-    ):
-        if result[name]:
-            lines.append(f"Left out: {result[name]} structures {why}.")
-    return "\n".join(lines)
+    )
+    return [f"{errors[name]} structures {why}." for name, why in kinds if errors.get(name)]
 
 
 def verdict_table(rows: list[dict[str, Any]]) -> str:

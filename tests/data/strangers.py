@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import selectors
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from tests.data.manifests import manifest_json
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 150 << 20  # that the child may take, beyond what Python, numpy and h5py have at the start
 DEADLINE_S = 20.0
+IN_ISDIR = 0x40000000
 
 
 def sign(folder: Path, image: bytes, arrays: Arrays) -> Path:
@@ -85,11 +87,18 @@ class Bait:
             raise OSError(ctypes.get_errno(), "no inotify here")
 
     def touched(self) -> bool:
-        """Whether a file in the folder was opened since the last call."""
+        """Whether a file in the folder was opened since the last call. That somebody lists the folder, as a search of the disk does, is
+        no bait taken."""
         try:
-            return bool(os.read(self._descriptor, 1 << 16))
+            events = os.read(self._descriptor, 1 << 16)
         except BlockingIOError:
             return False
+        at, of_a_file = 0, False
+        while at < len(events):
+            _, mask, _, length = struct.unpack_from("iIII", events, at)
+            of_a_file |= not mask & IN_ISDIR
+            at += 16 + length
+        return of_a_file
 
 
 def read_everything(folder: Path) -> None:

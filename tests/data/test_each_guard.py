@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hdistill.data.convert.exporting import export
-from hdistill.data.convert.hessians import arrays as npz, fchk, vasprun
+from hdistill.data.convert.hessians import arrays as npz, fchk
 from hdistill.data.convert.hessians.contract import readers
 from hdistill.data.convert.importing import ImportSettings, import_file
 from hdistill.data.errors import InputError, LabelSetError, RemoteError
@@ -25,6 +25,7 @@ from hdistill.data.sources.readers.ase_databases import _record as record_of_row
 from hdistill.data.sources.readers.extxyz import frames, record_of_frame
 from hdistill.data.sources.record import Unusable
 from hdistill.data.sources.select import MAX_NODES, parse_where
+from hdistill.data.sources.vasp_xml import numbers_of
 from hdistill.data.support.digest_set import DigestSet
 
 
@@ -163,8 +164,8 @@ def test_a_checkpoint_with_other_numbers_than_it_says(tmp_path: Path) -> None:
 
 def test_atoms_of_vasprun_that_are_no_elements(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="atoms called Qq, which are not elements"):
-        vasprun._numbers(tmp_path / "vasprun.xml", ["Si", "Qq"])
-    assert vasprun._numbers(tmp_path, ["Si", "O"]).tolist() == [14, 8]
+        numbers_of(tmp_path / "vasprun.xml", ["Si", "Qq"])
+    assert numbers_of(tmp_path, ["Si", "O"]).tolist() == [14, 8]
 
 
 def test_datasets_that_lie_elsewhere_or_are_none(tmp_path: Path) -> None:

@@ -84,7 +84,9 @@ class Reader:
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     started = Reader(tmp_path_factory.mktemp("fuzz"))
     yield started
-    assert started.child.peak_megabytes() < 250
+    # The limit holds 150 MB of data beyond the start (neighbours of a cell that is sheared by 256 A take nearly all of it), and what is
+    # resident has the libraries' 110 MB besides.
+    assert started.child.peak_megabytes() < 300
     started.child.close()
 
 

@@ -14,6 +14,7 @@ from ase.calculators.emt import EMT
 from ase.data import atomic_masses
 from ase.optimize import BFGS
 
+from hdistill.data.convert.hessians.contract import reader_of
 from hdistill.data.convert.hessians.turbomole import matrix_of
 from hdistill.data.convert.importing import ImportSettings, import_file
 from hdistill.data.errors import InputError
@@ -245,3 +246,136 @@ def test_phonopys_file_without_what_it_needs(tmp_path: Path) -> None:
     (tmp_path / "FORCE_SETS").write_text("1\n")
     with pytest.raises(InputError, match="has no geometry"):
         imported(tmp_path / "FORCE_SETS", tmp_path / "labels", at_minimum=True)
+
+
+def write_nwchem(path: Path, atoms: Atoms, hessian: np.ndarray, charge: int = 0, spin: int = 1) -> Path:
+    """Two Hessians: the one that is wanted, and a projected one of nonsense after it."""
+    n, masses = 3 * len(atoms), atomic_masses[atoms.numbers]
+    weighted = hessian * TO_AU / np.sqrt(np.outer(np.repeat(masses, 3), np.repeat(masses, 3))) * 1000
+    lines = [
+        "              Northwest Computational Chemistry Package (NWChem) 7.0",
+        f"          Charge           :{charge:6d}",
+    ]
+    lines += [f"          Spin multiplicity:{spin:6d}", "         Total DFT energy =      -76.000000000000"]
+    lines += [
+        "         Total DFT energy =      -76.277848922646",
+        "     - Atom information -",
+        "     atom    #   X   Y   Z   mass",
+    ]
+    for i, (a, mass) in enumerate(zip(atoms, masses, strict=True)):
+        row = [*(a.position / units.Bohr), mass]
+        lines.append(f"    {a.symbol}{' ' * 8}{i + 1}" + "".join(f" {x:.7E}".replace("E", "D") for x in row))
+    for title, matrix in (
+        ("MASS-WEIGHTED NUCLEAR HESSIAN", weighted),
+        ("MASS-WEIGHTED PROJECTED HESSIAN", 7 * weighted),
+    ):
+        lines += ["", f"          {title} (Hartree/Bohr/Bohr/Kamu)", ""]
+        for first in range(0, n, 10):
+            lines += ["  ".join(str(c + 1) for c in range(first, min(first + 10, n))), "   ----- ----- -----"]
+            for row in range(first, n):
+                words = [f"{matrix[row, c]:.5E}".replace("E", "D") for c in range(first, min(first + 10, row + 1))]
+                lines.append(f"    {row + 1}    " + " ".join(words))
+            lines.append("")
+    waves = frequencies(atoms.numbers, hessian)
+    lines += [f" P.Frequency {' '.join(f'{w:.2f}' for w in waves[k : k + 6])}" for k in range(0, n, 6)]
+    path.write_text("\n".join([*lines, ""]))
+    return path
+
+
+def write_qchem(path: Path, atoms: Atoms, hessian: np.ndarray) -> Path:
+    n, masses = 3 * len(atoms), atomic_masses[atoms.numbers]
+    weighted = hessian * TO_AU / np.sqrt(np.outer(np.repeat(masses, 3), np.repeat(masses, 3)))
+    lines = [
+        "You are running Q-Chem version: 5.4.1",
+        " Q-Chem 5.4, Q-Chem, Inc., Pleasanton, CA (2021)",
+        "$molecule",
+        "0 1",
+        "$end",
+    ]
+    lines += ["             Standard Nuclear Orientation (Angstroms)", "    I     Atom           X   Y   Z"]
+    lines += [f"    {i + 1}      {a.symbol}  " + " ".join(f"{x:.10f}" for x in a.position) for i, a in enumerate(atoms)]
+    lines += [" Total energy in the final basis set =      -76.2725767968"]
+    for title, matrix in (
+        (" Mass-Weighted Hessian Matrix:", weighted),
+        (" Projected Mass-Weighted Hessian Matrix:", 7 * weighted),
+    ):
+        lines += [title, "", ""]
+        for first in range(0, n, 6):
+            lines += ["  ".join(f"{x:.6f}" for x in row[first : first + 6]) for row in matrix] + ["", ""]
+        lines += [" Translations and Rotations Projected Out of Hessian"]
+    waves = frequencies(atoms.numbers, hessian)[6:]
+    lines += [" Frequency:      " + "      ".join(f"{w:.2f}" for w in waves)]
+    lines += [
+        f"   Atom    {i + 1} Element {a.symbol}  Has Mass   {m:.5f}"
+        for i, (a, m) in enumerate(zip(atoms, masses, strict=True))
+    ]
+    path.write_text("\n".join([*lines, ""]))
+    return path
+
+
+@pytest.mark.parametrize("write", [write_nwchem, write_qchem])
+def test_outputs_for_people(write: Any, water: tuple[Atoms, np.ndarray], tmp_path: Path) -> None:
+    """The first of two Hessians, weights taken off, to the digits that are printed; the energy is the last one before it."""
+    atoms, hessian = water
+    file = write(tmp_path / "water.out", atoms, hessian)
+    with pytest.raises(InputError, match="say --at-minimum"):
+        imported(file, tmp_path / "none")
+    sample, said = imported(file, tmp_path / "labels", at_minimum=True)
+    assert "as it is printed" in said
+    energy = -76.277848922646 if write is write_nwchem else -76.2725767968
+    assert sample.labels.energy == pytest.approx(energy * units.Hartree, abs=1e-4)  # ASE has other constants
+    assert (sample.structure.charge, sample.structure.spin) == (0, 1)
+    np.testing.assert_allclose(sample.structure.positions, atoms.positions, atol=1e-6)
+    np.testing.assert_allclose(
+        matrix(sample), hessian, atol=2e-3 if write is write_qchem else 1e-5 * np.abs(hessian).max()
+    )
+    text = file.read_text()
+    file.write_text(text[: text.index("Projected" if write is write_qchem else "PROJECTED") - 400])
+    with pytest.raises(InputError, match=r"is it complete, and does it have a Hessian\?"):
+        imported(file, tmp_path / "short", at_minimum=True)
+    wrong = write(tmp_path / "other.out", atoms, hessian)
+    wrong.write_text(
+        wrong.read_text().replace("Frequency", "Frequency  9999.99", 1)
+        if write is write_nwchem
+        else text.replace("Frequency:", "Frequency:   9999.99", 1)
+    )
+    with pytest.raises(InputError, match="it is of another structure, or of another isotope"):
+        imported(wrong, tmp_path / "wrong", at_minimum=True)
+
+
+def test_a_structure_file_that_names_a_program_is_not_its_output(tmp_path: Path) -> None:
+    file = tmp_path / "water.xyz"
+    file.write_text("3\nmethod=NWChem\nO 0 0 0\nH 0 0 1\nH 1 0 0\n")
+    assert reader_of(file).name == reader_of(write_plain(tmp_path / "plain.xyz")).name
+
+
+def write_plain(file: Path) -> Path:
+    file.write_text("3\n\nO 0 0 0\nH 0 0 1\nH 1 0 0\n")
+    return file
+
+
+def test_the_charge_of_an_output_is_kept(water: tuple[Atoms, np.ndarray], tmp_path: Path) -> None:
+    atoms, hessian = water
+    sample, _ = imported(write_nwchem(tmp_path / "ion.out", atoms, hessian, 1, 2), tmp_path / "labels", at_minimum=True)
+    assert (sample.structure.charge, sample.structure.spin) == (1, 2)
+
+
+@as_they_came
+def test_the_outputs_as_they_came(tmp_path: Path) -> None:
+    """NWChem's water has the frequencies that it states; Q-Chem's is not at a minimum, as turning it shows."""
+    sample, _ = imported(FORMATS / "nwchem" / "H2O_hess_nwchem.out", tmp_path / "labels", at_minimum=True)
+    assert frequencies(sample.structure.numbers, matrix(sample))[-3:] == pytest.approx(
+        [1642.79, 3860.38, 3959.20], abs=0.5
+    )
+    assert sample.labels.energy == pytest.approx(-76.277848922646 * units.Hartree)
+    with pytest.raises(
+        InputError, match=r"not of a minimum of its geometry: turning it shows forces of about 1\.8 eV/A"
+    ):
+        imported(FORMATS / "qchem" / "H2O_hess_qchem.out", tmp_path / "other", at_minimum=True)
+    from hdistill.data.convert.hessians.qchem import printed
+
+    found = printed((FORMATS / "qchem" / "H2O_hess_qchem.out").read_text())
+    assert frequencies(found.numbers, found.hessian / TO_AU)[-3:] == pytest.approx(
+        [1571.38, 3464.15, 3649.58], rel=3e-3
+    )
+    assert found.energy == -76.2725767968

@@ -165,7 +165,7 @@ def test_relaxation_finds_the_minimum_and_keeps_its_path() -> None:
 
 def test_dynamics_have_the_temperature_of_the_bath() -> None:
     replicas = [Replica(SILICON, 300.0, None, seed_of(k)) for k in range(4)]
-    events = list(explore(replicas, Springs(SILICON), steps=3000, timestep=2.0, every=5, first=500))
+    events = list(explore(replicas, Springs(SILICON), steps=2000, timestep=2.0, every=5, first=400))
     temperatures = [event.temperature for event in events if isinstance(event, Visit)]
     away = [event.structure.positions - SILICON.positions for event in events if isinstance(event, Visit)]
     assert np.mean(temperatures) == pytest.approx(300, rel=0.03)
@@ -173,6 +173,7 @@ def test_dynamics_have_the_temperature_of_the_bath() -> None:
     assert [event.why for event in events if isinstance(event, Stop)] == [""] * 4
 
 
+@pytest.mark.long
 def test_a_pressure_makes_an_ideal_gas_as_large_as_it_should_be() -> None:
     """N atoms without forces: <V> = (N + 1) kT / P."""
     gas = Structure(np.full(8, 18), np.random.default_rng(0).uniform(0, 20, (8, 3)), 20 * np.eye(3), np.ones(3, bool))

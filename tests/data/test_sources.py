@@ -402,6 +402,7 @@ def test_no_structure_in_a_file(tmp_path):
 def test_what_is_not_there_is_told_before_anything_is_read(tmp_path, monkeypatch):
     write(tmp_path / "train.xyz", molecule("H2O"))
     (tmp_path / "empty.xyz").touch()
+    (tmp_path / "nothing").mkdir()
     monkeypatch.chdir(tmp_path)
     for subset, sentence in {
         "trian.xyz": r"no file and no subset 'trian\.xyz'\. Did you mean 'train\.xyz'\?",
@@ -411,7 +412,7 @@ def test_what_is_not_there_is_told_before_anything_is_read(tmp_path, monkeypatch
         "perovskites:6": "no option '6'; it takes 5, 40, by-chemistry",
         "empty.xyz": r"empty\.xyz is empty",
         "*.cif": "no file and no subset",
-        ".": "is a folder",
+        "nothing": "There are no files in nothing; a folder with files",
         "train.xyz@first": "'first' in 'train.xyz@first' is not a slice",
         "train.xyz@::0": "step",
         "missing/train.xyz": "no file and no subset",
@@ -419,6 +420,35 @@ def test_what_is_not_there_is_told_before_anything_is_read(tmp_path, monkeypatch
     }.items():
         with pytest.raises(InputError, match=sentence):
             sources.read(["perovskites", subset])
+
+
+def test_a_folder_is_every_file_below_it(tmp_path):
+    """Some are no structures, one ends too early, one is of a label set, one is hidden: what can be read is, and the rest is counted."""
+    folder = tmp_path / "mine"
+    for name in ("a", "b/deep", "b/labels", ".hidden"):
+        (folder / name).mkdir(parents=True)
+    write(folder / "a" / "water.xyz", molecule("H2O"))
+    write(folder / "a" / "salt.cif", bulk("NaCl", "rocksalt", 5.6))
+    write(folder / "b" / "deep" / "POSCAR", bulk("Si"), format="vasp")
+    write(folder / "b" / "several.xyz", [molecule("CH4"), molecule("NH3")])
+    with (folder / "b" / "several.xyz").open("a") as file:
+        file.write("5\n\nC 0 0 0\n")
+    for name in ("README.md", "empty.xyz", "b/labels/manifest.json", "b/labels/x.xyz", ".hidden/x.xyz", ".x.xyz"):
+        (folder / name).write_text("" if name == "empty.xyz" else "1\nwords that are no structure\n")
+    (folder / "b" / "again").symlink_to(folder, target_is_directory=True)
+    report = sources.SourceReport()
+    formulas = [hill_formula(s.numbers) for s in sources.read(str(folder), report=report)]
+    assert formulas == ["ClNa", "H2O", "Si2", "CH4", "H3N"]
+    assert [Path(name).relative_to(folder).as_posix() for name in report.files] == [
+        *("README.md", "a/salt.cif", "a/water.xyz", "b/deep/POSCAR", "b/several.xyz", "empty.xyz")
+    ]
+    assert sum(report.skipped.values()) == 3
+    assert "README.md" in " ".join(report.first_skipped.values())
+    assert sources.files(str(folder)) == [Path(name) for name in report.files]
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "README.md").write_text("of structures elsewhere")
+    with pytest.raises(InputError, match=r"has no structure that can be used: 1 skipped.*README\.md"):
+        list(sources.read(str(tmp_path / "none")))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ase_db_backends") is not None, reason="ase-db-backends is installed")

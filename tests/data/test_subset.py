@@ -61,11 +61,50 @@ def test_keys_of_the_source():
     assert "1 structure had no 'gap' and did not match." in report.lines()
 
 
+def crystal(a: float = 4.0, **arrays: object) -> Structure:
+    """Caesium chloride: space group 221."""
+    cell = a * np.eye(3)
+    positions = np.array([(0, 0, 0), (0.5 * a, 0.5 * a, 0.5 * a)])
+    return Structure(np.array([55, 17]), positions, cell, np.array([True] * 3), group=f"CsCl {a}", **arrays)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("n_elements == 2 and n_periodic == 3", ["CsCl 4.0", "CsCl 5.0"]),
+        ("volume < 100", ["CsCl 4.0"]),
+        ("density > 4", ["CsCl 4.0"]),  # 168.4 u in 64 A^3: 4.37 g/cm^3; in 125 A^3: 2.24
+        ("4.36 < density < 4.38", ["CsCl 4.0"]),
+        ("spacegroup == 221", ["CsCl 4.0", "CsCl 5.0"]),
+        (
+            "min_distance > 4",
+            ["H2O", "CsCl 5.0"],
+        ),  # half the diagonal: 3.46 and 4.33 A; the made-up water is spread out
+        ("max_force <= 5.1", ["CsCl 4.0"]),
+        ("has('forces') and not has('gap')", ["CsCl 4.0"]),
+        ("has('gap')", ["H2O"]),
+        ("n_periodic == 0 or volume > 100", ["CsCl 5.0"]),  # what has no volume does not match where it is named
+    ],
+)
+def test_what_is_computed_of_a_structure(where: str, expected: list[str]) -> None:
+    forces = np.array([(3.0, 4.0, 0.0), (0.0, 0.0, 0.0)])
+    structures = [structure(gap=1.0), crystal(4.0, ref_forces=forces), crystal(5.0)]
+    assert groups(where, structures) == expected
+
+
+def test_what_a_structure_does_not_have_is_counted() -> None:
+    report = SourceReport()
+    list(subset.select([structure(), crystal()], "volume > 0", report))
+    assert "1 structure had no 'volume' and did not match." in report.lines()
+
+
 def test_a_name_that_no_structure_has():
     structures = [structure(band_gap=1.0), structure("CH4", band_gap=2.0)]
     with pytest.raises(InputError, match=r"no structure has 'n_atom'\. Did you mean 'n_atoms'\?"):
         groups("n_atom > 2", structures)
-    with pytest.raises(InputError, match=r"'bandgap'\. Did you mean 'band_gap'\?.*charge, spin, band_gap\."):
+    with pytest.raises(
+        InputError, match=r"'bandgap'\. Did you mean 'band_gap'\?.*charge, spin,.*spacegroup, band_gap\."
+    ):
         groups("bandgap > 2 or n_atoms > 2", structures)
 
 

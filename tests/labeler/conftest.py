@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import pytest
@@ -40,3 +41,18 @@ def write_extxyz(path: Path, structures: Sequence[Atoms]) -> Path:
 def argon(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """150 argon clusters in one extxyz file: three chunks."""
     return write_extxyz(tmp_path_factory.mktemp("argon") / "argon.xyz", clusters(150))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one teacher follow one another, so that its processes are started once. pytest brings those together whose parameter
+    has the same place in its list, and a test that leaves some teachers out has another list."""
+    of_teachers = {i: item.callspec.params["bench"].label for i, item in enumerate(items) if _has_bench(item)}
+    order = {label: number for number, label in enumerate(dict.fromkeys(of_teachers.values()))}
+    places = sorted(of_teachers, key=lambda i: (order[of_teachers[i]], i))
+    for place, item in zip(of_teachers, [items[i] for i in places], strict=True):
+        items[place] = item
+
+
+def _has_bench(item: pytest.Item) -> TypeGuard[pytest.Function]:
+    return isinstance(item, pytest.Function) and hasattr(item, "callspec") and "bench" in item.callspec.params

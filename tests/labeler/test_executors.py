@@ -17,6 +17,7 @@ import pytest
 
 from hdistill.data.errors import InputError
 from hdistill.labeler.executors import cluster, cluster_file
+from hdistill.labeler.executors.servers import quiet_logs
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label
 from tests.files import files_of
@@ -226,3 +227,17 @@ def test_a_line_break_in_a_cluster_file_is_refused() -> None:
             cluster_file.settings_from(least | change, "my.toml")
     with pytest.raises(InputError, match="tls was 'yes'; it takes true or false"):
         cluster_file.settings_from(least | {"tls": "yes"}, "my.toml")
+
+
+def test_a_connection_that_closes_after_the_end_is_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("distributed.batched")
+    logger.addHandler(caplog.handler)  # Dask's do not reach the root
+    try:
+        with quiet_logs():
+            logger.error("Error in batched write")
+        logger.info("Batched Comm Closed", exc_info=True)
+        assert not caplog.records
+        logger.error("of the user's own Dask, later")
+        assert {record.getMessage() for record in caplog.records} == {"of the user's own Dask, later"}
+    finally:
+        logger.removeHandler(caplog.handler)

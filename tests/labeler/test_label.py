@@ -22,8 +22,10 @@ from ase import Atoms
 from hdistill.data.errors import HDistillError, InputError, PlanMismatch, TeacherError, TeacherMissing
 from hdistill.data.format.shard import Sample, read_samples
 from hdistill.data.hessian import products_by_differences
-from hdistill.data.labelsets.label_set import verify
+from hdistill.data.labelsets.label_set import open_label_set, verify
+from hdistill.data.labelsets.stream import in_order
 from hdistill.labeler.estimate import estimate
+from hdistill.labeler.planning.early import check_settings
 from hdistill.labeler.planning.plan import CHUNK_EDGES, LabelSettings, cut, load_cached
 from hdistill.labeler.process import batching
 from hdistill.labeler.process.parent import TeacherProcess
@@ -51,6 +53,25 @@ def samples_of(folder: Path) -> list[Sample]:
 def done(argon: Path, tmp_path_factory: pytest.TempPathFactory) -> LabelResult:
     """One finished label set, made by two workers."""
     return label(settings(argon), tmp_path_factory.mktemp("done") / "labels", run=QUIET, say=silent)
+
+
+def test_atom_energies_are_stored_where_the_teacher_has_them(done: LabelResult) -> None:
+    assert done.manifest.preflight.atom_energies is True
+    for sample in samples_of(done.path):
+        assert sample.labels.atom_energies is not None
+        assert sample.labels.atom_energies.sum() == pytest.approx(sample.labels.energy, abs=1e-9)
+
+
+def test_a_plan_without_atom_energies_goes_on_without(argon: Path, tmp_path: Path) -> None:
+    """One of before they were the default: the same command continues it. To ask for them is another wish."""
+    plain = replace(settings(argon, hessian="none"), atom_energies=False, limit=20)
+    first = label(plain, tmp_path / "labels", run=QUIET, say=silent)
+    again = label(replace(plain, atom_energies=None), tmp_path / "labels", run=QUIET, say=silent)
+    assert (again.n_labelled_now, again.manifest) == (0, first.manifest)
+    assert first.manifest.preflight.atom_energies is False
+    assert all(sample.labels.atom_energies is None for sample in samples_of(first.path))
+    with pytest.raises(PlanMismatch, match="atom_energies = false and now atom_energies = true"):
+        label(replace(plain, atom_energies=True), tmp_path / "labels", run=QUIET, say=silent)
 
 
 def test_every_structure_is_labelled_once_and_right(done: LabelResult, argon: Path) -> None:
@@ -328,3 +349,25 @@ def test_a_worker_sees_that_a_folder_has_a_new_plan(argon: Path, tmp_path: Path)
     shutil.rmtree(out)
     label(replace(settings(argon), limit=6), out, run=run, say=silent)
     assert load_cached(out).digest != before.digest
+
+
+def test_the_structures_that_differ_most_are_labelled(tmp_path: Path) -> None:
+    """Thirty that are nearly the same, and five that are not: of six all five are taken. It is in the manifest, and part of the plan."""
+    rng = np.random.default_rng(0)
+    base = 3.8 * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]])
+    many = [Atoms("Ar4", base + rng.normal(scale=0.001, size=(4, 3))) for _ in range(30)]
+    others = [Atoms("Ar4", base * scale) for scale in (0.85, 0.92, 1.1, 1.2, 1.3)]
+    source = write_extxyz(tmp_path / "argon.xyz", [*many[:15], *others, *many[15:]])
+    settings = LabelSettings("lennard-jones", (str(source),), diverse=6, hessian="none", splits="1,0,0")
+    quiet = RunSettings(workers=1, progress=False)
+    done = label(settings, tmp_path / "labels", run=quiet, say=lambda _: None)
+    assert (done.manifest.counts.n_structures, done.manifest.subset.diverse, done.manifest.subset.limit) == (6, 6, None)
+    sizes = sorted(
+        round(float(np.linalg.norm(s.structure.positions[1] - s.structure.positions[0])) / 3.8, 2)
+        for s in in_order(open_label_set(tmp_path / "labels"), "train")
+    )
+    assert sizes == [0.85, 0.92, 1.0, 1.1, 1.2, 1.3]
+    with pytest.raises(PlanMismatch, match=r"diverse|holds a set"):
+        label(replace(settings, diverse=5), tmp_path / "labels", run=quiet, say=lambda _: None)
+    with pytest.raises(InputError, match="give one of them"):
+        check_settings(replace(settings, limit=3))

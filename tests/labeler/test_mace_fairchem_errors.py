@@ -178,6 +178,7 @@ def test_a_name_that_fairchem_does_not_have(refusal: Refusal) -> None:
     assert "Known: uma-s-1p" in text
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group("fairchem")
 def test_fairchem_weights_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # else it asks five times, with pauses

@@ -74,6 +74,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_giant_is_named(request_ani: H
         host.label(structures[:2], directions(structures[:2]), host._ran_out_at)
 
 
+@pytest.mark.long
 def test_the_plan_takes_smaller_batches_where_memory_is_small(request_ani: HostSettings) -> None:
     structures = [molecule(3, seed) for seed in range(24)]
     host = TeacherHost(HostSettings(request_ani.request, memory_bytes=20 << 30))

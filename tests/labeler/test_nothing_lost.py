@@ -22,8 +22,10 @@ import pytest
 from ase import Atoms
 
 from hdistill.data.errors import InputError
+from hdistill.data.support.publish import publish
 from hdistill.labeler.executors.share import parse
 from hdistill.labeler.planning.plan import load, missing
+from hdistill.labeler.run import RunSettings, label, label_share
 from tests.files import files_of
 from tests.labeler.conftest import write_extxyz
 
@@ -156,7 +158,7 @@ def kill_and_compare(source: Path, undisturbed: dict[str, bytes], folder: Path, 
         assert rounds < 2 * wanted, "processes end before they can be killed"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2, 3))])
 def test_kill_nine_at_random_moments(source: Path, undisturbed: dict[str, bytes], tmp_path: Path, seed: int) -> None:
     kill_and_compare(source, undisturbed, tmp_path, seed, 5)  # four times five points
 
@@ -240,7 +242,7 @@ def _is_below(process: psutil.Process, ancestor: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("n", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_several_labelers_on_one_directory(source: Path, undisturbed: dict[str, bytes], tmp_path: Path, n: int) -> None:
     out = tmp_path / "labels"
     together = [start(label_command(source, out, "--workers", "1")) for _ in range(n)]
@@ -249,6 +251,45 @@ def test_several_labelers_on_one_directory(source: Path, undisturbed: dict[str, 
     ends = [(process.communicate(timeout=2 * PATIENCE_S)[1], process.returncode) for process in together]
     for messages, code in ends[1 if n == 4 else 0 :]:
         assert code == 0, messages
+    assert files_of(out) == undisturbed
+
+
+@pytest.mark.parametrize("part", [None, pytest.param((1, 2), marks=pytest.mark.long)])
+def test_a_labeler_that_is_slower_leaves_nothing(
+    source: Path,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: tuple[int, int] | None,
+) -> None:
+    """Another one finishes the set, and takes its chunks away, just before this one publishes one of its own."""
+    out = tmp_path / "labels"
+    complete(source, out, "--part", "0/2")
+
+    def after_the_other(*arguments: Any) -> bool:
+        if not (out / "manifest.json").exists():
+            complete(source, out)
+        return publish(*arguments)
+
+    monkeypatch.setattr("hdistill.labeler.work.chunk.publish", after_the_other)
+    settings = load(out).settings
+    if part is None:
+        label(settings, out, run=RunSettings(progress=False))
+    else:
+        assert label_share(settings, out, part, run=RunSettings(progress=False)).n_missing == 0
+    assert files_of(out) == undisturbed
+
+
+def test_what_a_killed_one_left_is_cleared_up(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    """Killed after it wrote the manifest and before it removed what that replaces."""
+    out = tmp_path / "labels"
+    for name, data in undisturbed.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(data)
+    for name in ("chunks", "spool"):
+        (out / name).mkdir()
+        (out / name / "000001.h5").write_bytes(b"of before")
+    complete(source, out)
     assert files_of(out) == undisturbed
 
 

@@ -66,7 +66,7 @@ def importable() -> object:
 def poisoned(act: str, place: int, others: Sequence[Atoms]) -> Atoms:
     """A cluster that makes the calculator act so, at this place in the order of the plan among the others."""
     keys = sorted(key_of(atoms) for atoms in others)
-    for seed in range(10_000):
+    for seed in range(100_000):
         (atoms,) = rounded(clusters(1, seed=1000 + seed))
         atoms.info.update(charge=list(ACTS).index(act), group=act)
         if np.searchsorted(keys, key_of(atoms)) == place:

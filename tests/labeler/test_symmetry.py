@@ -231,8 +231,8 @@ def test_a_teacher_that_breaks_the_symmetry_is_asked_for_all_rows(broken: str) -
 @pytest.mark.parametrize(
     ("name", "tolerance"),
     [
-        pytest.param("7net-0", 1e-8, marks=pytest.mark.xdist_group("sevennet")),
-        pytest.param("chgnet", 1e-9, marks=pytest.mark.xdist_group("chgnet")),
+        pytest.param("7net-0", 1e-8, marks=[pytest.mark.xdist_group("sevennet"), pytest.mark.long]),
+        pytest.param("chgnet", 1e-9, marks=[pytest.mark.xdist_group("chgnet"), pytest.mark.long]),
     ],
 )
 def test_a_real_teacher_in_float64(name: str, tolerance: float, warm: Callable[[str], Path]) -> None:

@@ -1,4 +1,4 @@
-"""The command line as a user types it, in processes of its own: results, exit codes, one-sentence errors, instant help."""
+"""The command line as a user types it, the main commands in processes of their own: results, exit codes, errors, instant help."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ase.io import read
+from click.testing import CliRunner
 
+from hdistill.pipelines.cli.main import main
 from hdistill.trainer.force_field.calculator import HDistillCalculator
 from tests.labeler.conftest import clusters, with_element, write_extxyz
+
+pytestmark = pytest.mark.xdist_group("cli")  # what its fixtures make is made once
 
 
 def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -22,9 +27,15 @@ def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
-def result(*words: object) -> Any:
+def run_here(*words: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has imported everything already."""
+    done = CliRunner().invoke(main, [*map(str, words)])
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+
+def result(*words: object, by: Callable[..., subprocess.CompletedProcess[str]] = run_here) -> Any:
     """The JSON of a command: one object on standard output and nothing else."""
-    done = run(*words, "--json")
+    done = by(*words, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -38,7 +49,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def labels(source: Path) -> Path:
     out = source.parent / "labels"
     words = ("--teacher", "lennard-jones", "--subset", source, "--splits", "0.6,0.2,0.2", "--workers", 1)
-    done = result("label", *words, "-o", out)
+    done = result("label", *words, "-o", out, by=run)
     assert done["n_structures"] == 60
     assert (done["source"]["elements"], done["source"]["spins"], done["source"]["n_periodic"]) == (["Ar"], {"1": 60}, 0)
     return out
@@ -49,7 +60,8 @@ def fitted(labels: Path) -> Path:
     out = labels.parent / "run"
     # DIR may also be its shards/
     done = result(
-        "fit", labels / "shards", "-o", out, "--student", "painn-small", "--steps", 20, "--seed", 1, "--quiet"
+        *("fit", labels / "shards", "-o", out, "--student", "painn-small", "--steps", 20, "--seed", 1, "--quiet"),
+        by=run,
     )
     assert done["steps"] == 20
     return out
@@ -86,11 +98,11 @@ def test_a_changed_byte_is_found_by_verify_and_by_fit(labels: Path, tmp_path: Pa
 
 
 def test_evaluate(fitted: Path, labels: Path) -> None:
-    actual = result("evaluate", fitted, labels, "--split", "test")
+    actual = result("evaluate", fitted, labels, "--split", "test", by=run)
     for name in ("energy_mae_mev_per_atom", "force_mae_mev_per_angstrom", "hessian_relative_error"):
         assert np.isfinite(actual[name])
     assert actual["n_structures"] == result("labels", "info", labels)["splits"]["test"]
-    assert "force MAE" in run("evaluate", fitted, labels).stdout
+    assert "force MAE" in run_here("evaluate", fitted, labels).stdout
 
 
 def test_the_student_is_an_ase_calculator(fitted: Path, source: Path) -> None:
@@ -148,7 +160,7 @@ def test_wrong_input_is_one_sentence(labels: Path, fitted: Path, source: Path, t
         (("lable",), 2, "Did you mean 'label'"),
         (("labels", "verfy", labels), 2, "Did you mean 'verify'"),
     ):
-        done = run(*words)
+        done = (run if messages in ("is empty", "seed", "Did you mean 'label'") else run_here)(*words)
         assert done.returncode == code, (words, done.stderr)
         assert messages in done.stderr, (words, done.stderr)
         assert "Traceback" not in done.stderr, words
@@ -165,7 +177,7 @@ def test_help_is_instant_and_teaches() -> None:
     assert "hdistill label --teacher 7net-0" in done.stdout
     assert seconds < 5  # a torch import alone would take about as long on a busy machine; test_architecture is exact
     for words in (("--help",), ("fit", "--help"), ("evaluate", "--help"), ("demo", "--help"), ("labels", "--help")):
-        assert run(*words).returncode == 0
+        assert run_here(*words).returncode == 0
 
 
 def test_lists(tmp_path: Path) -> None:
@@ -177,5 +189,5 @@ def test_lists(tmp_path: Path) -> None:
         "moment": False,
         "gemnet-dt": True,
     }.items()
-    assert "gemnet-dt" in run("students").stdout
-    assert "hdistill teachers install" in run("teachers").stdout or all(row["python"] for row in teachers.values())
+    assert "gemnet-dt" in run_here("students").stdout
+    assert "hdistill teachers install" in run_here("teachers").stdout or all(row["python"] for row in teachers.values())

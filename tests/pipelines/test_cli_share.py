@@ -8,7 +8,9 @@ import pytest
 
 from hdistill.data.labelsets.label_set import open_label_set
 from tests.data.published import OPEN, label_set, web_server
-from tests.pipelines.test_cli import result, run
+from tests.pipelines.test_cli import result, run, run_here
+
+pytestmark = pytest.mark.xdist_group("cli-share")  # what its fixtures make is made once
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +54,10 @@ def test_fit_reads_an_address_through_its_cache(labels: Path, tmp_path: Path) ->
     words = ("--student", "painn-small", "--steps", 2, "--quiet", "--cache", cache)
     with web_server(labels) as web:
         fit = ("fit", web.address, "-o", tmp_path / "run", *words)
-        small = run(*fit, "--cache-size", "5kB")
+        small = run_here(*fit, "--cache-size", "5kB")
         assert small.returncode == 1
         assert "give --cache-size 1MB or more" in small.stderr
-        assert result(*fit)["steps"] == 2
+        assert result(*fit, by=run)["steps"] == 2
     assert len(list(cache.glob("*.h5"))) == 4
 
 
@@ -65,5 +67,5 @@ def test_help_shows_what_to_type() -> None:
         ("push", "hdistill labels push labels/ s3://bucket/labels"),
         ("pull", "hdistill labels pull hf://datasets/OWNER/NAME labels/"),
     ):
-        assert example in run("labels", command, "--help").stdout
-    assert "hdistill fit s3://bucket/labels" in run("fit", "--help").stdout
+        assert example in run_here("labels", command, "--help").stdout
+    assert "hdistill fit s3://bucket/labels" in run_here("fit", "--help").stdout

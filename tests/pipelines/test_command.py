@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from click.testing import CliRunner
 
 from hdistill.data.errors import LabelSetError
+from hdistill.pipelines.cli.main import main
 from hdistill.pipelines.report.text import untrusted
+
+
+@pytest.mark.parametrize("command", ["distill", "fit", "label", "sample"])
+def test_no_default_is_empty(command: str) -> None:
+    """An option without one says nothing of it."""
+    text = CliRunner().invoke(main, [command, "--help"]).output
+    assert "[default: " in text
+    assert not re.search(r"\[default:\s*(\[\]|\(\)|None)?\s*\]", text)
 
 
 def test_what_strangers_wrote_cannot_reach_the_terminal() -> None:

@@ -15,14 +15,17 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.neighborlist import neighbor_list
+from ase.stress import full_3x3_to_voigt_6_stress
 
 import hdistill
 from hdistill.data.errors import InputError
 from hdistill.data.support.recursion import deep_recursion
-from hdistill.pipelines.judging import curvature, elastic, motion, phonons, relaxation, scans
+from hdistill.pipelines.judging import curvature, elastic, motion, phonons, relaxation, scans, trajectories
 from hdistill.pipelines.judging.distortions import too_close
 from hdistill.pipelines.judging.minimum import minimum, rmsd
 from hdistill.pipelines.judging.reference import Reference, hessian_by_differences
+from hdistill.trainer.evaluation import dynamics
 from tests.labeler.conftest import clusters
 
 FORMATS = Path(__file__).resolve().parents[3] / "shared" / "data" / "formats" / "phonopy"
@@ -72,6 +75,49 @@ class Springs(Calculator):  # type: ignore[misc]
         self.results = {"energy": float(-0.5 * (forces * moved).sum()), "forces": forces}
 
 
+class Bond(Calculator):  # type: ignore[misc]
+    """Nearest neighbours on springs: k (r - r0)^2 / 2 for every pair nearer than 1.2 r0; stress too."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def __init__(self, k: float, r0: float):
+        super().__init__()
+        self.k, self.r0 = k, r0
+
+    def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        i, _, d, vectors = neighbor_list("ijdD", self.atoms, 1.2 * self.r0)
+        pulls = (self.k * (d - self.r0) / d)[:, None] * vectors
+        forces = np.zeros((len(self.atoms), 3))
+        np.add.at(forces, i, pulls)
+        self.results = {"energy": float(0.25 * self.k * ((d - self.r0) ** 2).sum()), "forces": forces}
+        if self.atoms.pbc.all():
+            virial = 0.5 * np.einsum("ea,eb->ab", vectors, pulls) / self.atoms.get_volume()
+            self.results["stress"] = full_3x3_to_voigt_6_stress(virial)
+
+
+def test_a_crystal_of_springs_has_the_constants_of_the_textbook() -> None:
+    """fcc, nearest neighbours: C11 = 2k/a, C12 = C44 = k/a, B = 4k/(3a); at X the frequencies are (8k/M)^(1/2) and twice
+    (4k/M)^(1/2) (Ashcroft and Mermin, chapter 22, problem 1)."""
+    a, k = 4.0, 2.0
+    springs, at = Bond(k, a / np.sqrt(2)), bulk("Ar", "fcc", a)
+    c = elastic.elastic_constants(at, springs)
+    unit = k / a / units.GPa
+    assert c[0, 0] == pytest.approx(2 * unit, rel=1e-3)
+    assert (c[0, 1], c[3, 3]) == (pytest.approx(unit, rel=1e-3), pytest.approx(unit, rel=1e-3))
+    row = relaxation.relaxed(at, springs, springs)
+    assert row["student"]["bulk_modulus"] == pytest.approx(4 / 3 * unit, rel=5e-3)
+    vibrating = curvature.crystal(at, springs, None)["student"]
+    at_x = [
+        np.sort(line[end])
+        for pair, line in zip(vibrating["names"], vibrating["bands"], strict=True)
+        for end, name in zip((0, -1), pair, strict=True)
+        if name == "X"
+    ]
+    thz = np.sqrt(np.array([4, 4, 8]) * k / at.get_masses()[0]) * units.fs * 1e3 / (2 * np.pi)
+    assert at_x[0] == pytest.approx(thz, rel=1e-3)
+
+
 def test_a_crystal_of_the_same_law_and_of_one_that_is_a_tenth_stiffer() -> None:
     """Lattice: the same; bulk modulus and elastic constants: times 1.1; frequencies: times its root."""
     start = bulk("Ar", "fcc", 5.3, cubic=True)
@@ -84,6 +130,7 @@ def test_a_crystal_of_the_same_law_and_of_one_that_is_a_tenth_stiffer() -> None:
     assert stiffer["bulk_modulus_error"] == pytest.approx(10, abs=0.05)
     constants = np.array(stiffer["teacher"]["elastic"])
     assert np.array(stiffer["student"]["elastic"]) == pytest.approx(MORE * constants, rel=2e-3, abs=2e-3)
+    assert stiffer["elastic_error"] == pytest.approx((MORE - 1) * constants.max(), rel=0.03)
     # Pairs without pressure: Cauchy's relation; and the bulk modulus is that of the energies.
     assert constants[0, 1] == pytest.approx(constants[3, 3], rel=1e-2)
     assert (constants[0, 0] + 2 * constants[0, 1]) / 3 == pytest.approx(stiffer["teacher"]["bulk_modulus"], rel=1e-2)
@@ -192,15 +239,43 @@ def test_scans_of_the_same_law_and_of_twice_its_energies() -> None:
 
 
 def test_distributions_of_distances_know_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(motion, "SHORT_PS", 0.4)
+    monkeypatch.setattr(trajectories, "SHORT_PS", 0.4)
     crystal = bulk("Cu", cubic=True)
-    here = motion.frames(crystal, Scaled())
-    row = motion.beside(here, here, crystal)
-    assert row["smallest_overlap"] == pytest.approx(1)
+    here = trajectories.frames(crystal, Scaled(), 300.0)
+    row = trajectories.beside(here, here, crystal)
+    assert row["pairs"]["Cu-Cu"]["overlap"] == pytest.approx(1)
     assert row["vibration"]["Cu"]["student"] == row["vibration"]["Cu"]["teacher"] > 0
-    softer = motion.beside(motion.frames(crystal, Scaled(0.3)), here, crystal)
+    softer = trajectories.beside(trajectories.frames(crystal, Scaled(0.3), 300.0), here, crystal)
     assert softer["vibration"]["Cu"]["student"] > 1.5 * row["vibration"]["Cu"]["teacher"]
-    assert softer["smallest_overlap"] < softer["pairs"]["Cu-Cu"]["overlap_of_halves"]
+    assert softer["pairs"]["Cu-Cu"]["overlap"] < softer["pairs"]["Cu-Cu"]["overlap_of_halves"]
+
+
+def test_mean_square_displacements_of_a_flight_and_of_a_walk() -> None:
+    """(v t)^2 without collisions; in proportion to the time for a random walk: 3 s^2 a step."""
+    steps = np.arange(2000)
+    flight = np.broadcast_to((0.01 * steps)[:, None, None] * np.array([1.0, 2.0, 2.0]), (2000, 5, 3))
+    lags = trajectories.lags_of(2000)
+    assert trajectories.displacements(flight) == pytest.approx((0.03 * np.array(lags)) ** 2)
+    walk = np.cumsum(np.random.default_rng(0).normal(0, 0.1, (2000, 200, 3)), axis=0)
+    first = trajectories.displacements(walk)[:3]
+    assert first == pytest.approx(0.03 * np.array(lags[:3]), rel=0.05)
+
+
+def test_the_drift_of_an_oscillator_is_none_and_its_fluctuation_that_of_verlet() -> None:
+    """Velocity Verlet keeps the energy up to (w dt)^2 / 4 of the kinetic one's swing; a made line is found as it was made."""
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 1.1]])
+    k, step = 10.0, 0.2  # eV/A^2, fs
+    omega = np.sqrt(k / (atoms.get_masses()[0] / 2)) * units.fs  # 1/fs
+    atoms.set_momenta([[0, 0, -0.2], [0, 0, 0.2]])
+    kinetic = atoms.get_kinetic_energy()
+    done = dynamics.run(atoms, Bond(k, 1.1), dynamics.Motion(2000, step, sample_every=1))
+    figures = motion.conserved(done)
+    swing = 1e3 * kinetic * (omega * step) ** 2 / 4 / 2  # meV/atom, from lowest to highest
+    assert figures["fluctuation_mev_per_atom"] == pytest.approx(swing / np.sqrt(8), rel=0.02)  # a sine's rms
+    assert abs(figures["drift_mev_per_atom"]) < 0.05 * swing
+    times = np.linspace(0, 100, 101)
+    made = dynamics.Trajectory(times, times, 1e-3 * times, times, 100.0, 100.0, 100.0, "")
+    assert motion.conserved(made)["drift_mev_per_atom_ns"] == pytest.approx(1e6)  # 1 meV/atom each fs
 
 
 def test_two_arrangements_are_compared_without_motion_of_the_whole() -> None:
@@ -285,7 +360,7 @@ def test_a_student_that_is_the_teacher_is_right_everywhere(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The labels are not its own, so that the errors on them are not 0; what is asked of the teacher is."""
-    monkeypatch.setattr(motion, "SHORT_PS", 0.2)
+    monkeypatch.setattr(trajectories, "SHORT_PS", 0.2)
     done = hdistill.evaluate(
         run,
         out=tmp_path / "report",
@@ -298,7 +373,7 @@ def test_a_student_that_is_the_teacher_is_right_everywhere(
     assert [row["amount"] for row in rows] == [0.05, 0.1, 0.2, 0.3]  # clusters have no cell to strain
     assert max(row["force_mae"] / row["force_rms"] for row in rows) < 1e-4
     page = (tmp_path / "report" / "report.html").read_text()
-    for title in ("Curvature", "Distortions", "Where atoms are"):
+    for title in ("Curvature", "Distortions", "Where atoms are and go"):
         assert f"<h2>{title}</h2>" in page
     kept = json.loads((tmp_path / "report" / "report.json").read_text())
     assert kept["parts"]["distortions"] == done.more["parts"]["distortions"]

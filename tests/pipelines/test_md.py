@@ -133,7 +133,7 @@ def test_what_cannot_be_is_one_sentence(run: Path, start: Path, tmp_path: Path) 
     assert done.stderr == "error: steps was 0; it must be more than 0.\n"
 
 
-@pytest.mark.parametrize("form", ["xyz", "traj", "nc"])
+@pytest.mark.parametrize("form", ["xyz", pytest.param("traj", marks=pytest.mark.long), "nc"])
 def test_a_run_that_is_killed_goes_on_to_the_same_numbers(run: Path, start: Path, tmp_path: Path, form: str) -> None:
     """Killed with SIGKILL after its restart file, with frames and rows after it that are to be taken back."""
     settings = MdSettings(

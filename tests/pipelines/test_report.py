@@ -6,13 +6,16 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
 from click.testing import CliRunner
 
 import hdistill
@@ -23,6 +26,7 @@ from hdistill.pipelines.judging import motion, parts as judging
 from hdistill.pipelines.judging.bars import measured, verdicts
 from hdistill.pipelines.judging.parts import Part, parts_of
 from hdistill.trainer.evaluation.smoothness import WALL, smoothness
+from hdistill.trainer.force_field.engines.batched import BatchedStudent
 from tests.labeler.conftest import clusters
 
 pytestmark = pytest.mark.xdist_group("report")
@@ -67,9 +71,16 @@ def test_the_figures_are_those_of_one_structure_after_the_other(run: Path, label
     assert part["n_structures"] == len(off)
     assert part["force_rmse"] == pytest.approx(1e3 * np.sqrt((all_off**2).mean()), rel=1e-4)
     assert part["energy_rmse"] == pytest.approx(1e3 * np.sqrt(np.square(energy).mean()), rel=1e-3, abs=1e-3)
+    of_test = part["by_split"]["test"]
+    assert of_test["n_structures"] == len(off)
+    assert of_test["force_mae"] == pytest.approx(1e3 * np.abs(all_off).mean(), rel=1e-4)
+    assert of_test["energy_mae"] == pytest.approx(1e3 * np.abs(energy).mean(), rel=1e-3, abs=1e-3)
+    assert set(part["by_split"]) == {"train", "val", "test"}
     assert part["by_element"]["Ar"]["force_mae"] == pytest.approx(1e3 * np.abs(all_off).mean(), rel=1e-4)
     worst = max(per_structure, key=lambda key: per_structure[key])
-    assert part["worst"][0]["structure"] == worst
+    assert part["worst"][0]["structure"] == part["pictured"][0]["structure"] == worst
+    assert [row["structure"] for row in part["pictured"]] == [row["structure"] for row in part["worst"][:3]]
+    assert max(part["pictured"][0]["force_error"]) <= 1e3 * np.linalg.norm(all_off, axis=1).max() * (1 + 1e-4)
     assert part["worst"][0]["force_mae_mev_per_angstrom"] == pytest.approx(per_structure[worst], rel=1e-4)
     size, far = np.linalg.norm(all_off, axis=1), np.concatenate(distances)
     ranks = [np.argsort(np.argsort(values)) for values in (size, far)]
@@ -161,6 +172,77 @@ def test_a_hole_is_found_and_a_wall_is_none(labels: Path) -> None:
         assert wall["extensivity"] < 1e-5
 
 
+class WithWell(BatchedStudent):
+    """A student whose atoms fall into each other 0.8 A apart."""
+
+    def __call__(self, structures: Any) -> Any:
+        outputs = super().__call__(structures)
+        energies, forces = outputs.energies.clone(), outputs.forces.clone()
+        first = 0
+        for s in structures:
+            i, j, d, vectors = neighbor_list("ijdD", Atoms(s.numbers, s.positions), 2.0)
+            well = -2000 * np.exp(-(((d - 0.8) / 0.2) ** 2))
+            slope = well * -2 * (d - 0.8) / 0.2**2
+            for a, _, e, f, r, v in zip(i, j, well, slope, d, vectors, strict=True):
+                energies[first + a] += e / 2
+                forces[first + a] += torch.as_tensor(f / r * v)
+            first += s.n_atoms
+        return replace(outputs, energies=energies, forces=forces)
+
+
+def test_a_hole_at_0_8_A_is_caught(run: Path, labels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The student stands on a repulsion, so that without the well there is no hole."""
+    out = labels.parent / "walled"
+    settings: dict[str, Any] = SHORT | {"steps": 1, "warmup": 0}
+    walled = hdistill.fit(labels, out, student="moment", repulsion=True, **settings).run
+    assert hdistill.evaluate(walled, labels, require="holes<=0").more["passed"]
+    monkeypatch.setattr("hdistill.trainer.evaluation.smoothness.BatchedStudent", WithWell)
+    monkeypatch.setattr("hdistill.trainer.evaluation.smoothness.SHORTEST", 0.3)
+    done = hdistill.evaluate(walled, labels, require="holes<=0", parts="smoothness")
+    assert not done.more["passed"]
+    assert done.more["parts"]["smoothness"]["dimers"]["Ar-Ar"]["hole"] > 0.8
+
+
+def test_an_element_that_the_student_does_not_know_is_counted_and_named(run: Path, tmp_path: Path) -> None:
+    """Half of the held-out structures have krypton: they are left out, and counted in the table and in the report."""
+    mixed = clusters(20)
+    for atoms in mixed[::2]:
+        atoms.symbols[0] = "Kr"
+    labels = hdistill.label(mixed, tmp_path / "labels", teacher="lennard-jones", splits="1,0,0", **QUIET).path
+    done = hdistill.evaluate(run, labels, split="train", out=tmp_path / "report")
+    assert (done.n_structures, done.n_unknown_elements) == (10, 10)
+    assert "Left out: 10 structures with elements that the student was not trained on" in str(done)
+    assert (
+        "10 structures with elements that the student was not trained on"
+        in (tmp_path / "report" / "report.md").read_text()
+    )
+
+
+def test_a_student_that_is_the_teacher_has_no_error_at_all(run: Path, labels: Path, tmp_path: Path) -> None:
+    """Its own labels, by `student:RUN` as a teacher by name: errors, Hessians, scans, minima and dynamics are all the same."""
+    own = hdistill.label(
+        clusters(20), tmp_path / "own", teacher=f"student:{run}", codec="exact", splits="1,0,0", **QUIET
+    ).path
+    done = hdistill.evaluate(
+        run,
+        own,
+        split="train",
+        out=tmp_path / "report",
+        teacher=f"student:{run}",
+        parts="accuracy,curvature,relaxation,distortions,speed",
+        require=[
+            "force_mae<=1e-3",
+            "energy_mae<=1e-3",
+            "hessian_error<=1e-3",
+            "frequency_mae<=0.05",
+            "energy_above<=1",  # the clusters are floppy: forces of 2e-3 eV/A are a minimum
+        ],
+    )
+    assert done.more["passed"], done.more["verdicts"]
+    assert done.more["parts"]["accuracy"]["force_cosine"] == pytest.approx(1, abs=1e-6)
+    assert done.rank_correlation == pytest.approx(1)
+
+
 def test_direct_forces_conserve_nothing_and_the_part_says_so(labels: Path) -> None:
     direct = hdistill.fit(labels, labels.parent / "direct", student="painn-small-direct", **SHORT)
     done = hdistill.evaluate(direct, labels, require="nve_drift<1")
@@ -172,6 +254,12 @@ def test_dynamics_and_speed_are_measured(report: Path) -> None:
     parts = json.loads((report / "report.json").read_text())["parts"]
     assert [each["temperature"] for each in parts["dynamics"]["runs"]] == [300.0, 600.0]
     assert parts["speed"]["ms_per_call"] > 0
+    assert parts["cost"]["fit_cpu_seconds"] > 0
+    engines = parts["speed"]["engines"]
+    assert {"ASE", "OpenMM", "torch-sim", "torch-sim, 32 at once"} <= set(engines)
+    for engine in engines.values():
+        assert engine["ns_per_day_at_1_fs"] == pytest.approx(86.4 / engine["ms"])
+    assert engines["torch-sim, 32 at once"]["ms"] < engines["torch-sim"]["ms"]
     assert parts["speed"]["ns_per_day_at_1_fs"] == pytest.approx(86.4 / parts["speed"]["ms_per_call"])
 
 
@@ -218,3 +306,17 @@ def test_the_page_fits_in_a_real_browser(report: Path, tmp_path: Path, width: in
     letters = np.mean([int(n) for n in re.findall(r"\d+", color)[:3]])
     assert letters > 200 if dark else letters < 60  # light on dark, dark on light
     assert background  # the browser's own, which follows the scheme
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here; `make browser` as root installs it on Debian")
+def test_the_page_prints(report: Path, tmp_path: Path) -> None:
+    """On paper: several pages, and every heading and number is in the text."""
+    assert BROWSER is not None
+    pdf = tmp_path / "report.pdf"
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    page = (report / "report.html").as_uri()
+    subprocess.run([*command, f"--print-to-pdf={pdf}", page], capture_output=True, timeout=120, check=True)
+    data = pdf.read_bytes()
+    assert data.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", data)) >= 2
+    assert len(re.findall(rb"/Subtype\s*/Image", data)) >= (report / "report.html").read_text().count("<img ")

@@ -26,6 +26,7 @@ def run(*words: object) -> Any:
     return CliRunner().invoke(main, ["sample", *map(str, words)])
 
 
+@pytest.mark.long
 def test_the_page_says_what_happens() -> None:
     (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names: dict[str, Any] = {}
@@ -82,7 +83,7 @@ def test_diverse_ones_are_kept() -> None:
 
 def test_a_pressure_moves_the_cell() -> None:
     copper = bulk("Cu", cubic=True)
-    table = {"moves": [{"move": "md", "n": 20, "ps": 1.0, "replicas": 2}]}
+    table = {"moves": [{"move": "md", "n": 20, "ps": 0.5, "replicas": 1}]}
     from hdistill.data.sampling.recipe import recipe_of
     from hdistill.data.sampling.sample import sample
     from hdistill.pipelines.api.sampling import read_starts

@@ -25,6 +25,7 @@ from hdistill.trainer.fitting.fit import fit
 from hdistill.trainer.fitting.loss import counts_of
 from hdistill.trainer.fitting.settings import FitSettings
 from hdistill.trainer.fitting.step import eager_gradients
+from hdistill.trainer.force_field import compiler
 from hdistill.trainer.force_field.checkpoint import LAST, read_tensors
 from hdistill.trainer.force_field.predict import is_direct
 from hdistill.trainer.inputs.batch import (
@@ -41,8 +42,12 @@ from hdistill.trainer.students.build import build
 from hdistill.trainer.students.registry import size_of
 from tests.trainer.structures import argon_crystals, argon_samples
 
+pytestmark = pytest.mark.xdist_group("compiled")  # what its fixtures make is made once
+
 CUTOFF = 5.0
-SETTINGS = FitSettings(dtype="float64", products_per_step=2, stress_weight=0)
+SETTINGS = FitSettings(
+    dtype="float64", products_per_step=2, stress_weight=0, difference_weight=2.0, atom_energy_weight=1.0
+)
 REFERENCES = References((18,), (0.0,))
 
 
@@ -84,10 +89,19 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def given(
     samples: list[Sample], settings: FitSettings = SETTINGS, cutoff: float = CUTOFF
 ) -> tuple[Batch, Targets, dict[str, float]]:
+    """With energies of atoms and weights of pairs, (B,B), as far as the settings want them."""
+    samples = [
+        replace(s, labels=replace(s.labels, atom_energies=np.linspace(-1, 1, s.structure.n_atoms))) for s in samples
+    ]
     drawn = [with_products(sample, settings.n_products, np.random.default_rng(0)) for sample in samples]
     counts = counts_of(drawn)
     factors = {name: weight / counts[name] for name, weight in settings.weights.items() if weight > 0 and counts[name]}
-    return batch_of([s.structure for s in drawn], cutoff), targets_of(drawn, REFERENCES), factors
+    targets = targets_of(drawn, REFERENCES)
+    if settings.atom_energy_weight:
+        targets = with_atom_energies(targets, drawn, REFERENCES)
+    if settings.difference_weight:
+        targets = with_pairs(targets, drawn)
+    return batch_of([s.structure for s in drawn], cutoff), targets, factors
 
 
 def compile_for(
@@ -124,6 +138,7 @@ def test_it_is_the_eager_step_for_all_sizes(pairs: tuple[nn.Module, CompiledGrad
     model, step, messages = pairs
     assert [text.split()[0] for text in messages] == ["Compiling", "Compiled"]
     assert messages[1].startswith("Compiled the training step in ")
+    assert {"difference", "atom_energy"} < set(given(argon_samples(5))[2])
     torch._dynamo.utils.counters.clear()
     for samples in (argon_samples(5), argon_samples(2), argon_samples(1), argon_samples(23, seed=4)):
         assert_equal(step, model, given(samples))
@@ -191,7 +206,7 @@ def test_it_is_found_again(pairs: tuple[nn.Module, CompiledGradients, list[str]]
 def test_it_is_made_anew_where_it_is_wrong(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code from the cache is tried like fresh code. Here the key hides from it that the student has changed its sign."""
     monkeypatch.setattr(compiled, "key_of", lambda *args: "the same for all")
-    energies = replace(SETTINGS, force_weight=0, hessian_weight=0)
+    energies = replace(SETTINGS, force_weight=0, hessian_weight=0, difference_weight=0, atom_energy_weight=0)
     batch = given(argon_samples(5), energies)
     model = Pairs().double()
     for change, verb in (("none", "Compiled"), ("none", "Loaded"), ("sign", "Compiled"), ("damage", "Compiled")):
@@ -206,7 +221,7 @@ def test_it_is_made_anew_where_it_is_wrong(caches: Path, monkeypatch: pytest.Mon
 
 def refused(model: nn.Module) -> str:
     """What is said where a step is not compiled, and the eager one taken."""
-    batch = given(argon_samples(3))
+    batch = given(argon_samples(5))
     step, messages = compile_for(model, batch)
     assert step(model, *batch)[0] == step.eager(model, *batch)[0]
     assert step.eager_batches == 2
@@ -249,7 +264,7 @@ def test_code_that_others_may_write_is_not_run(caches: Path, tmp_path: Path, mon
     (tmp_path / "compiled").chmod(0o777)
     assert "Other users can write to" in refused(Pairs().double())
     (tmp_path / "compiled").rmdir()
-    assert compiled.folder_of_steps().stat().st_mode & 0o777 == 0o700
+    assert compiler.folder_of_code().stat().st_mode & 0o777 == 0o700
 
 
 def test_ctrl_c_is_answered_during_a_build(
@@ -275,32 +290,17 @@ def test_ctrl_c_is_answered_during_a_build(
 
 
 def test_where_kernels_are_kept_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    with compiled.kernels_in(tmp_path):
-        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
-    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
-
-
-def test_pairs_and_atoms_energies_are_compiled(caches: Path) -> None:
-    """(B,B) weights, padded where there is one structure; two more terms."""
-    settings = replace(
-        SETTINGS, difference_weight=2.0, atom_energy_weight=1.0, hessian_weight=0.0, student="painn-small"
-    )
-    model, batches = Pairs().double(), []
-    for n in (7, 1, 23):
-        samples = [
-            replace(s, labels=replace(s.labels, atom_energies=np.linspace(-1, 1, s.structure.n_atoms)))
-            for s in argon_samples(n)
-        ]
-        batch, targets, factors = given(samples, settings)
-        targets = with_pairs(with_atom_energies(targets, samples, REFERENCES), samples)
-        batches.append((batch, targets, factors))
-    step, messages = compile_for(model, batches[0], settings)
-    assert messages[-1].startswith("Compiled")
-    assert {"difference", "atom_energy"} < set(batches[0][2])
-    for batch in batches:
-        assert_equal(step, model, batch)
-    assert step.eager_batches == 0
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    monkeypatch.delenv(name, raising=False)
+    for _ in range(2):  # the second time, torch has named its default in /tmp by itself
+        with compiler.kernels_in(tmp_path / "own"):
+            assert os.environ[name] == str(tmp_path / "own")
+        assert name not in os.environ
+        assert torch._inductor.runtime.cache_dir_utils.cache_dir() == os.environ[name]
+    monkeypatch.setenv(name, str(tmp_path / "users"))
+    with compiler.kernels_in(tmp_path / "own"):
+        assert os.environ[name] == str(tmp_path / "users")
+    assert os.environ[name] == str(tmp_path / "users")
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,23 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.io import read, write
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from hdistill.data.errors import InputError
 from hdistill.trainer.evaluation.simulation import Conditions, Simulation
 from hdistill.trainer.fitting.fit import FitResult, fit
 from hdistill.trainer.fitting.settings import FitSettings
 from hdistill.trainer.force_field.calculator import HDistillCalculator
+from hdistill.trainer.force_field.engines import steps
+from hdistill.trainer.force_field.engines.compiled import export_pt2
 from hdistill.trainer.force_field.engines.lammps import LammpsExport, export_lammps, library_path, mpi_folder
+from hdistill.trainer.force_field.engines.metatomic import export_metatomic
 from hdistill.trainer.force_field.engines.openmm import openmm_force
-from hdistill.trainer.force_field.engines.torchsim import torchsim_model
-from tests.trainer.structures import argon_samples
+from hdistill.trainer.force_field.engines.parity import made_structures, repelled_pair
+from hdistill.trainer.force_field.engines.torchsim import nve_in, torchsim_model
+from hdistill.trainer.students.registry import size_of
+from hdistill.trainer.students.sizes import SIZES
+from tests.trainer.structures import ELEMENTS, argon_samples, crystal as small_cell, molecule, saved_student
 
 pytestmark = pytest.mark.xdist_group("machine-code")  # one worker, one build
 
@@ -68,23 +76,23 @@ def test_torch_sim_says_what_ase_says(moment: Path) -> None:
 
 
 def test_torch_sim_conserves_energy_in_a_batch(moment: Path) -> None:
-    ts = pytest.importorskip("torch_sim")
+    pytest.importorskip("torch_sim")
     import torch
 
     model = torchsim_model(moment, dtype="float64")
-    state = ts.io.atoms_to_state([crystal(1), crystal(2)], torch.device("cpu"), torch.float64)
-    kT = torch.tensor(20 * units.kB, dtype=torch.float64)
-    dt = torch.tensor(2e-3 * ts.units.MetalUnits.time, dtype=torch.float64)
-    start, step = ts.integrators.nve(model=model, dt=dt, kT=kT, seed=0)
-    state = start(state)
+    state, step = nve_in(model, [crystal(1), crystal(2)], timestep_fs=2, temperature_K=20)
 
     def total() -> np.ndarray:
         kinetic = (state.momenta**2).sum(1) / (2 * state.masses)
         of_system = torch.zeros(2, dtype=torch.float64).index_add(0, state.system_idx, kinetic)
         return (state.energy + of_system).numpy()
 
-    before = total()
-    for _ in range(100):
+    before, start, velocity = total(), state.positions.clone(), state.momenta / state.masses[:, None]
+    state = step(state)
+    # x = v t to first order, in A and ASE's unit of time: what the timestep's unit is.
+    moved, expected = (state.positions - start).numpy(), (velocity * 2 * units.fs).numpy()
+    assert np.median(np.abs(moved - expected)) < 0.05 * np.abs(expected).max()  # some cross the border of the cell
+    for _ in range(99):
         state = step(state)
     assert np.allclose(total(), before, atol=2e-5 * 32)
 
@@ -129,6 +137,84 @@ def test_openmm_moves_a_part_of_a_system(moment: Path) -> None:
         openmm_force(moment, [18, 18], part)
     with pytest.raises(InputError, match="not trained on Si"):
         openmm_force(moment, [14])
+
+
+def test_a_cell_that_is_turned_for_openmm_has_the_same_energy_and_power(moment: Path) -> None:
+    """Positions, velocities and cell turn together: F . v is the same. A cell that is too skewed is left out of the engines."""
+    atoms = crystal()
+    atoms.set_velocities(np.random.default_rng(0).normal(scale=0.01, size=(len(atoms), 3)))
+    atoms.rotate(20, (1, 2, 3), rotate_cell=True)
+    powers = []
+    for each in (atoms, steps._turned(atoms)):
+        each.calc = HDistillCalculator(moment, dtype="float64", warn_beyond=None, compiled=False)
+        powers.append((each.get_potential_energy(), float((each.get_forces() * each.get_velocities()).sum())))
+    assert powers[0] == pytest.approx(powers[1], rel=1e-6)
+    assert np.abs(np.triu(steps._turned(atoms).cell.array, 1)).max() == 0
+    assert steps._is_upright(atoms)
+    assert not steps._is_upright(Atoms("Ar", cell=[[4, 0, 0], [3, 4, 0], [0, 0, 4]], pbc=True))
+
+
+ONE_OF_EACH = ("painn-small", "moment", "ace-local-small", "gemnet-t")  # architecture: with a repulsion, too
+EVERY = [
+    *((name, False) for name in SIZES),
+    *(
+        pytest.param(name, True, marks=() if name in ONE_OF_EACH else pytest.mark.long)
+        for name, size in SIZES.items()
+        if not size.direct
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def cells() -> list[Atoms]:
+    """A molecule, cells smaller than any cutoff, and a pair that is repelled."""
+    few = [s for s in made_structures(ELEMENTS) if s.n_atoms < 8 and s.pbc.all() == s.pbc.any()]
+    structures = (*few, repelled_pair(ELEMENTS), molecule(8), small_cell())
+    return [Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc) for s in structures]
+
+
+@pytest.mark.parametrize(("name", "repulsion"), EVERY)
+def test_every_student_says_the_same_in_each_engine(
+    name: str, repulsion: bool, cells: list[Atoms], tmp_path: Path
+) -> None:
+    """Not compiled: what the engines add to the student is what is compared. A student with direct forces has no stress to give."""
+    ts, openmm = pytest.importorskip("torch_sim"), pytest.importorskip("openmm")
+    import torch
+    from openmm import unit
+
+    run = saved_student(tmp_path / "run", size_of(name, repulsion), name)
+    right = HDistillCalculator(run, dtype="float64", warn_beyond=None, compiled=False)
+    model = torchsim_model(run, dtype="float64", compiled=False)
+    for periodic in (True, False):
+        systems = [atoms for atoms in cells if atoms.pbc.all() == periodic]
+        results = model(ts.io.atoms_to_state(systems, torch.device("cpu"), torch.float64))
+        assert ("stress" in results) == right.conservative
+        stops = np.cumsum([len(atoms) for atoms in systems])
+        for k, atoms in enumerate(systems):
+            right.calculate(atoms)
+            wanted = dict(right.results)
+            largest = 1 + np.abs(wanted["forces"]).max()
+            assert float(results["energy"][k]) == pytest.approx(wanted["energy"], rel=1e-9, abs=1e-9)
+            forces = results["forces"][stops[k] - len(atoms) : stops[k]].numpy()
+            assert np.allclose(forces, wanted["forces"], atol=1e-9 * largest)
+            if periodic and right.conservative:
+                stress = full_3x3_to_voigt_6_stress(results["stress"][k].numpy())
+                assert np.allclose(stress, wanted["stress"], rtol=1e-9, atol=1e-9)
+    force = openmm_force(run, atoms.numbers, dtype="float64", compiled=False)
+    state = _context(openmm, atoms, force).getState(forces=True)
+    forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
+    assert np.allclose(forces * units.kJ / units.mol / 10, wanted["forces"], atol=1e-6 * largest)
+
+
+def test_the_pair_that_is_repelled_is_repelled(tmp_path: Path) -> None:
+    """Else no export would be compared where the repulsion acts."""
+    energies = []
+    for repulsion in (False, True):
+        run = saved_student(tmp_path / str(repulsion), size_of("moment", repulsion), "moment")
+        pair = repelled_pair(ELEMENTS)
+        calculator = HDistillCalculator(run, compiled=False)
+        energies.append(Atoms(pair.numbers, pair.positions, calculator=calculator).get_potential_energy())
+    assert energies[1] > energies[0] + 1
 
 
 def _context(openmm: object, atoms: Atoms, force: object) -> object:
@@ -231,8 +317,6 @@ def test_the_input_that_is_written_runs(lammps: LammpsExport) -> None:
 
 @pytest.mark.long
 def test_lammps_refuses_what_cannot_be(lammps: LammpsExport, fitted: FitResult, compiled_cache: Path) -> None:
-    from hdistill.trainer.force_field.engines.compiled import export_pt2
-
     export_pt2(fitted.run, lammps.folder / "painn.pt2")
     write(lammps.folder / "start.data", crystal(3), format="lammps-data", masses=False, atom_style="atomic")
     for text, ranks, message in (
@@ -249,3 +333,56 @@ def test_lammps_refuses_what_cannot_be(lammps: LammpsExport, fitted: FitResult, 
     assert done.returncode == 0, done.stdout[-2000:]
     energy = HDistillCalculator(fitted.run, compiled=False, warn_beyond=None).get_potential_energy(crystal(3))
     assert rows(done.stdout, 9)[0][1] == pytest.approx(energy, abs=1e-4)
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "engines.md"
+
+
+@pytest.mark.long
+def test_the_python_of_the_page_runs(
+    moment: Path, compiled_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every block, in order, on a run of this name: ASE, torch-sim, OpenMM, metatomic. What they share is what their names say."""
+    openmm = pytest.importorskip("openmm")
+    pytest.importorskip("torch_sim")
+    pytest.importorskip("metatomic_ase")
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").symlink_to(moment)
+    assert export_pt2(moment, tmp_path / "student.pt2").path.exists()
+    assert export_metatomic(moment, tmp_path / "student.pt").path.exists()
+    atoms = crystal()
+    system = openmm.System()
+    for mass in atoms.get_masses():
+        system.addParticle(mass)
+    names = {"atoms": atoms, "numbers": atoms.numbers, "numbers_of_part": atoms.numbers[:3], "system": system}
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), names)
+    assert np.isfinite(atoms.get_forces()).all()
+    assert system.getNumForces() == 2
+    assert names["final"].n_systems == 32
+
+
+@pytest.mark.long
+def test_the_commands_of_the_page_run(moment: Path, compiled_cache: Path, tmp_path: Path) -> None:
+    """Those of `hdistill md`, as they stand, with fewer steps and colder: argon melts at 84 K."""
+    (tmp_path / "run").symlink_to(moment)
+    atoms = crystal()
+    write(tmp_path / "start.xyz", atoms)
+    write(tmp_path / "crystal.cif", atoms)
+    (commands,) = (block for block in PAGE.read_text().split("```")[1::2] if "md run/ start.xyz" in block)
+    lines = [line.partition("#")[0].split() for line in commands.strip().splitlines()]
+    assert len(lines) == 4
+    for words in lines:
+        quick = ["--steps", "20", "--temperature", "20", "--stop-beyond", "0", "--quiet"]
+        quick += ["--to-temperature", "25"] if "--to-temperature" in words else []
+        done = subprocess.run(
+            [sys.executable, "-m", "hdistill.pipelines", *words[1:], *quick],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, (words, done.stderr)
+    assert (tmp_path / "npt" / "trajectory.nc").exists()
+    assert len(list((tmp_path / "eight").iterdir())) >= 8

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,14 +24,21 @@ from hdistill.data.structure import Structure
 from hdistill.trainer.fitting.fit import FitResult
 from hdistill.trainer.force_field.calculator import HDistillCalculator
 from hdistill.trainer.force_field.checkpoint import load_student
+from hdistill.trainer.force_field.engines import compiled
 from hdistill.trainer.force_field.engines.compiled import compiled_file, export_pt2, load_compiled, load_pt2
 from hdistill.trainer.force_field.engines.outputs import arguments_of, outputs_of
-from hdistill.trainer.force_field.engines.parity import TOLERANCE, NotExported, check_parity, made_structures
-from hdistill.trainer.force_field.engines.pt2 import INSIDE, build_pt2
+from hdistill.trainer.force_field.engines.parity import (
+    TOLERANCE,
+    NotExported,
+    check_parity,
+    made_structures,
+    repelled_pair,
+)
+from hdistill.trainer.force_field.engines.pt2 import INSIDE, _shapes, _traced, build_pt2, require_loads
 from hdistill.trainer.students.registry import size_of
 from hdistill.trainer.students.sizes import SIZES
 from tests.pipelines.test_cli import result, run as typed
-from tests.trainer.structures import argon_samples, crystal, molecule, saved_student
+from tests.trainer.structures import ELEMENTS, argon_samples, crystal, molecule, saved_student
 
 pytestmark = pytest.mark.xdist_group("machine-code")  # one worker, one build
 
@@ -229,6 +239,36 @@ def test_without_a_compiler_one_sentence_says_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_ends_the_process_that_loads_it_is_no_export(pt2: Path, tmp_path: Path) -> None:
+    require_loads(pt2)
+    source, library, bad = tmp_path / "bad.cpp", tmp_path / "bad.so", tmp_path / "bad.pt2"
+    source.write_text("#include <csignal>\n__attribute__((constructor)) void at_once() { std::raise(SIGSEGV); }\n")
+    subprocess.run(["g++", "-shared", "-fPIC", "-o", library, source], check=True)
+    with zipfile.ZipFile(pt2) as whole, zipfile.ZipFile(bad, "w", zipfile.ZIP_STORED) as target:
+        for name in whole.namelist():
+            target.writestr(name, library.read_bytes() if name.endswith(".so") else whole.read(name))
+    with pytest.raises(NotExported, match=r"ends the process that loads it \(SIGSEGV\).*without machine code"):
+        require_loads(bad)
+
+
+def test_one_build_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Students of one architecture have kernels of one name, and torch writes them in place."""
+    monkeypatch.setenv("HDISTILL_CACHE", str(tmp_path))
+    runs = [saved_student(tmp_path / name, size_of("painn-small"), name) for name in "abc"]
+    inside = threading.Lock()
+
+    def build(run: Path, file: Path, *_: object) -> None:
+        assert inside.acquire(blocking=False)
+        time.sleep(0.2)
+        inside.release()
+        raise NotExported(str(run))
+
+    monkeypatch.setattr(compiled, "build_pt2", build)
+    with ThreadPoolExecutor() as pool:
+        builds = [pool.submit(load_compiled, run, "float32", build=True) for run in runs]
+    assert [str(done.exception()) for done in builds] == [str(run) for run in runs]
+
+
 def test_other_numbers_are_refused_with_the_number(fitted: FitResult) -> None:
     trained = load_student(fitted.run, dtype="float64")
     structures = made_structures((18,))
@@ -262,6 +302,28 @@ def test_a_cache_that_others_may_write_to_is_not_used(
         os.chown(folder, 12345, 12345)
         with pytest.warns(UserWarning, match="belongs to another user"):
             assert not HDistillCalculator(fitted.run).compiled
+
+
+@pytest.mark.parametrize(
+    ("name", "repulsion"),
+    [
+        ("ace-local", True),
+        ("gemnet-dt", False),
+        *(pytest.param(*more, marks=pytest.mark.long) for more in (("painn-direct", False), ("moment", True))),
+    ],
+)
+def test_every_architecture_is_traced_for_all_sizes(name: str, repulsion: bool, tmp_path: Path) -> None:
+    """What comes before the compiler, of one layer; the whole way, of every student, is a test that takes long."""
+    size = replace(size_of(name, repulsion), layers=1, channels=8)
+    trained = load_student(saved_student(tmp_path / "run", size, name), dtype="float64")
+    graph, arguments, names = _traced(trained, "cpu")
+    program = torch.export.export(graph, arguments, dynamic_shapes=_shapes(), strict=False)
+    for structures in ([molecule(8), crystal(), repelled_pair(ELEMENTS)], [crystal(seed=3, size=2.6)]):
+        given = arguments_of(structures, trained.cutoff)
+        right = outputs_of(trained.model, None, *given)
+        for output, value in zip(names, program.module()(*given), strict=True):
+            if output != "features":
+                assert torch.allclose(value, getattr(right, output), rtol=1e-9, atol=1e-9), output
 
 
 @pytest.mark.long

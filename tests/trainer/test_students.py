@@ -297,7 +297,8 @@ def forces_with_graph(case: Case, batch: Batch, positions: torch.Tensor) -> torc
 
 
 def test_parameter_gradients_are_differences(case: Case) -> None:
-    """The double backward that a Hessian loss needs, for one weight of every parameter tensor."""
+    """The double backward that a Hessian loss needs, for one weight of every parameter tensor; of the large GemNets, which have
+    more than a hundred, for one in four: the small one has them all."""
     structure = molecule(4)
     batch, v = batch_of([structure], case.cutoff), torch.from_numpy(vectors(structure, 1))
 
@@ -307,8 +308,11 @@ def test_parameter_gradients_are_differences(case: Case) -> None:
         return messages.energy.sum() + messages.products.square().sum()
 
     loss(True).backward()  # type: ignore[no-untyped-call]
-    for name, parameter in case.model.named_parameters():
+    named = list(case.model.named_parameters())
+    for name, parameter in named:
         assert parameter.grad is not None, f"{name} is not used"
+    for name, parameter in named[:: 4 if len(named) > 100 and not case.name.endswith("-small") else 1]:
+        assert parameter.grad is not None
         where = tuple(int(i) for i in np.unravel_index(int(parameter.grad.abs().argmax()), parameter.shape))
         actual, kept = parameter.grad[where].item(), parameter[where].item()
         values = []

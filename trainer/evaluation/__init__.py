@@ -1,6 +1,7 @@
 """Numbers about a student, no pictures.
 
 errors.py        errors on a split
+by_split.py      the same errors on a sample of each split
 details.py       how errors spread over elements, structures and strange surroundings
 smoothness.py    dimers, the cutoff, extensivity: without anybody's labels
 differences.py   energy differences of conformers, and their order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from hdistill.data.labelsets.label_set import LabelSet
 
 from ..force_field.calculator import HDistillCalculator
 from ..force_field.engines.batched import BatchedStudent
+from .by_split import by_split
 from .differences import rank_correlation
 from .errors import samples_of
 
 Array = NDArray[np.float64]
 AT_ONCE = 16  # structures
 N_WORST = 10
+N_PICTURED = 3
 N_SHOWN = 2000  # points of a picture
 FLAGGED = 0.1  # share of atoms that are called strange
 BAD = 3.0  # times the mean error: what should be among them
@@ -30,9 +33,10 @@ def details(run: Path, labels: LabelSet, split: str, device: str = "cpu") -> dic
     """Of the split, against the teacher's labels, structures of unknown elements left out.
 
     force_rmse meV/A over components; energy_rmse meV/atom; force_rms meV/A of the labels; force_cosine, mean over atoms with forces
-    above 0.05 eV/A; by_element: force MAE meV/A and atoms; worst: structures by largest mean force error; domain: Spearman's
-    correlation of domain distance and force error over atoms, and of the atoms whose error is above 3 times the mean the share that
-    is among the tenth with the largest distance, None without a domain; parity: forces (eV/A), some at random.
+    above 0.05 eV/A; by_split: see by_split.py; by_element: force MAE meV/A and atoms; worst: structures by largest mean force error, the
+    first of them pictured; domain: Spearman's correlation of domain distance and force error over atoms, and of the atoms whose error is
+    above 3 times the mean the share that is among the tenth with the largest distance, None without a domain; parity: forces (eV/A),
+    some at random.
     """
     calculator = HDistillCalculator(run, device, warn_beyond=None)
     known = set(calculator.student.card.references.elements)
@@ -40,6 +44,7 @@ def details(run: Path, labels: LabelSet, split: str, device: str = "cpu") -> dic
     errors, true, predicted, numbers, distances = [], [], [], [], []
     energies: list[float] = []
     rows: list[dict[str, Any]] = []
+    pictured: list[tuple[float, int, Sample, Array]] = []
     for pack in _packs(s for s in samples_of(labels, split) if set(s.structure.numbers.tolist()) <= known):
         structures = [sample.structure for sample in pack]
         outputs = student(structures)
@@ -67,6 +72,8 @@ def details(run: Path, labels: LabelSet, split: str, device: str = "cpu") -> dic
                     "largest_domain_distance": None if far is None else float(far[atoms].max()),
                 }
             )
+            bisect.insort(pictured, (-rows[-1]["force_mae_mev_per_angstrom"], len(rows), sample, off))
+            del pictured[N_PICTURED:]
             errors.append(own - label)
             true.append(label)
             predicted.append(own)
@@ -84,16 +91,27 @@ def details(run: Path, labels: LabelSet, split: str, device: str = "cpu") -> dic
         "force_rms": 1e3 * float(np.sqrt((label**2).mean())),
         "energy_rmse": float(np.sqrt(np.mean(np.square(energies)))),
         "force_cosine": _cosine(own, label),
+        "by_split": by_split(student, known, labels),
         "by_element": {
             chemical_symbols[e]: {"force_mae": 1e3 * float(np.abs(off[z == e]).mean()), "n_atoms": int((z == e).sum())}
             for e in np.unique(z).tolist()
         },
         "worst": sorted(rows, key=lambda row: -row["force_mae_mev_per_angstrom"])[:N_WORST],
+        "pictured": [_picture(sample, off) for _, _, sample, off in pictured],
         "domain": None if far_all is None else _calibration(far_all, size),
         "parity": {"label": label.reshape(-1)[shown].tolist(), "student": own.reshape(-1)[shown].tolist()},
         "strangeness": None
         if far_all is None
         else {"distance": far_all[:N_SHOWN].tolist(), "error": size[:N_SHOWN].tolist()},
+    }
+
+
+def _picture(sample: Sample, off: Array) -> dict[str, Any]:
+    """A structure and the error of each atom's force, meV/A."""
+    s = sample.structure
+    return {
+        **{"structure": s.id, "group": s.group, "numbers": s.numbers.tolist(), "positions": s.positions.tolist()},
+        **{"cell": s.cell.tolist(), "pbc": s.pbc.tolist(), "force_error": (1e3 * off).tolist()},
     }
 
 

@@ -16,11 +16,12 @@ from torch import nn
 
 from hdistill.data.errors import HDistillError
 
+from ..force_field.compiler import folder_of_code, kernels_in, locked
 from ..inputs.batch import Batch, Targets
 from .loss import Terms
 from .settings import FitSettings
 from .step import Gradients
-from .step_cache import Compiled, build, folder_of_steps, kernels_in, key_of, load, locked
+from .step_cache import Compiled, build, key_of, load
 from .tracing import NotCompiled, Trial, inputs_of, padded
 
 TOLERANCE = 1e-5  # of sums and gradients, relative, beside a float64 step from the same weights
@@ -102,13 +103,13 @@ def _checked(trial: Trial) -> tuple[Compiled, float, str]:
     """The compiled step, how far it is off, and what was done to have it. One from the cache that disagrees is made anew. Raises
     NotCompiled."""
     model, inputs = trial.model, (trial.batch, trial.targets, trial.factors)
-    folder = folder_of_steps()
+    folder = folder_of_code()
     file = folder / f"{key_of(trial)}.step"
     exact = trial.eager(deepcopy(model).to(torch.float64), *inputs)
     own = _difference(trial.eager(model, *inputs), exact, trial.factors)
     allowed = max(TOLERANCE, 3 * own) if next(model.parameters()).dtype == torch.float32 else TOLERANCE_64
     # Of several processes one compiles, the others load it.
-    with kernels_in(folder / "kernels"), locked(file.with_suffix(".lock")):
+    with locked(file.with_suffix(".lock")), kernels_in(folder / "kernels"):
         run = load(file)
         for verb in ("Loaded", "Compiled"):
             if verb == "Compiled":

@@ -6,16 +6,12 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import nn
-
-from hdistill.data.sharing.cache import default_folder
-from hdistill.data.support.private import private_folder
 
 from .tracing import SIZES, Trial, arrays_of, check_sizes, tensors_of, traced
 
@@ -53,27 +49,6 @@ def load(file: Path) -> Compiled | None:
         return None
 
 
-def folder_of_steps() -> Path:
-    """Where compiled steps are kept. They are pickles, and loading one runs what is in it. Raises InputError where others may
-    write to it."""
-    shards = default_folder()
-    return private_folder(shards / "compiled" if "HDISTILL_CACHE" in os.environ else shards.with_name("compiled"))
-
-
-@contextmanager
-def kernels_in(folder: Path) -> Iterator[None]:
-    """Where torch's compiler keeps its kernels meanwhile, unless $TORCHINDUCTOR_CACHE_DIR names a place."""
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = str(folder)
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
-
-
 def key_of(trial: Trial) -> str:
     """A digest of what the code depends on: versions, machine, threads, source, and the student but for its weights.
 
@@ -107,13 +82,3 @@ def _source(path: Path) -> str:
 def _constants(module: nn.Module) -> list[tuple[str, str]]:
     plain = (bool, int, float, str, tuple, list, type(None))
     return [(k, repr(v)) for k, v in sorted(vars(module).items()) if isinstance(v, plain) and k != "training"]
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold it, one process at a time; it is let go when its holder dies."""
-    import fcntl
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from hdistill.data.errors import InputError
 from hdistill.data.structure import Structure
 
+from ..bundles import place_of
+from ..bundles.index import require_whole_bundle
 from ..inputs.batch import batch_of
 from .checkpoint import load_student
 from .domain import hook_readout, load_domain
-from .engines.bundle import require_whole_bundle
 from .engines.compiled import build_in_background, load_compiled, load_pt2
 from .engines.outputs import Arguments, Outputs, outputs_of
 from .engines.pt2 import SUFFIX, CompiledStudent, OtherMachine, unpacked_student
@@ -40,7 +41,8 @@ Compiled = bool | Literal["auto", "background"]
 class HDistillCalculator(Calculator):  # type: ignore[misc]
     """energy, free_energy (eV, reference energies included), forces (eV/A), and stress (eV/A^3, Voigt) of fully periodic atoms.
 
-    path: a run folder, a student file, a bundle, or a .pt2 of `hdistill export` (whose machine code is then run). dtype None: as it was
+    path: a run folder, a student file, a bundle (a folder, an address such as hf://OWNER/NAME, or the name of one that comes with the
+    package: `hdistill students --bundles`), or a .pt2 of `hdistill export` (whose machine code is then run). dtype None: as it was
     trained; geometry is float64 in any case. Charge and spin of the atoms are ignored: the students do not know them.
 
     compiled: "auto" takes the machine code that was built on this machine before, else torch's eager operations; True builds it
@@ -67,7 +69,7 @@ class HDistillCalculator(Calculator):  # type: ignore[misc]
         skin: float = 0.5,
     ):
         super().__init__()
-        self.path, self.device = Path(path), device
+        self.path, self.device = place_of(path), device
         if compiled not in (True, False, "auto", "background"):
             raise InputError(f"compiled was {compiled!r}; it takes True, False, 'auto' or 'background'.")
         if not skin >= 0:

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from hdistill.data.errors import InputError
+from hdistill.data.errors import InputError, nearest
 from hdistill.data.support.publish import publish
 from hdistill.data.support.strict_json import loads
 
+from ..bundles import names, place_of
 from ..inputs.references import References
 from ..students.build import build
 from ..students.sizes import StudentSize
@@ -69,11 +70,13 @@ def save_student(run: Path, card: StudentCard, model: nn.Module) -> None:
 
 
 def load_student(path: Path | str, device: str = "cpu", dtype: str | None = None) -> TrainedStudent:
-    """The student of a run folder or a student file. Raises InputError: no student there, damaged, another version."""
-    path = Path(path)
+    """The student of a run folder, a student file or a bundle by name. Raises InputError: no student there, damaged, another version."""
+    path = place_of(path)
     file = path / STUDENT if path.is_dir() else path
     if not file.exists():
-        raise InputError(f"{path} holds no student ({STUDENT}); make one with `hdistill fit`.")
+        raise InputError(
+            f"{path} holds no student ({STUDENT}); make one with `hdistill fit`.{nearest(str(path), names())}"
+        )
     tensors, header = read_tensors(file)
     header = migrated(header, FORMAT, VERSION, {}, str(file))
     try:

@@ -13,5 +13,8 @@ orca.py          ORCA's .hess
 turbomole.py     the file `hessian` of Turbomole and xTB
 phonopy_files.py  phonopy's files
 minimum.py       forces that nobody wrote down, frequencies that somebody did
+printed.py       what outputs for people have in common
+nwchem.py        NWChem's output
+qchem.py         Q-Chem's output
 unread.py        formats that are recognised and not read, with what to do
 """

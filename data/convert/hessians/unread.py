@@ -26,7 +26,8 @@ def read(path: Path) -> NoReturn:
         )
     raise InputError(
         f"{path} is {what}; import takes extended XYZ, HDF5, npz, .fchk or vasprun.xml with positions, energy, forces and Hessian of each "
-        "structure, ORCA's .hess, xTB's and Turbomole's hessian, and phonopy's files (docs/label-sets.md has the layouts)."
+        "structure, ORCA's .hess, outputs of NWChem and Q-Chem, xTB's and Turbomole's hessian, and phonopy's files "
+        "(docs/label-sets.md has the layouts)."
     )
 
 

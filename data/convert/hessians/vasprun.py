@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import ase.units
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...sources.record import Record
 from ...sources.units import parse
+from ...sources.vasp_xml import atoms_of, geometry_of, numbers_of, rows_of
 from .contract import HessianReader, HessianRecord, Refused
 
 THZ_PER_ROOT = float(np.sqrt(ase.units._e / ase.units._amu)) * 1e-2 / (2 * np.pi)  # THz of sqrt(eV / (A^2 u)) / 2 pi
@@ -36,17 +36,17 @@ def read(path: Path) -> Iterator[HessianRecord | Refused]:
     try:
         for _, node in ElementTree.iterparse(path, events=("end",)):
             if node.tag == "atominfo":
-                symbols, masses = _atoms(node)
+                symbols, masses = atoms_of(node)
             elif node.tag == "calculation":
-                geometry = _geometry(node.find("structure")) or geometry
-                forces = _rows(node.find("varray[@name='forces']"), forces)
+                geometry = geometry_of(node.find("structure")) or geometry
+                forces = rows_of(node.find("varray[@name='forces']"), forces)
                 free = node.find("energy/i[@name='e_fr_energy']")
                 energy = float(free.text or "nan") if free is not None else energy
                 node.clear()
             elif node.tag == "structure" and node.get("name") == "initialpos":
-                geometry = _geometry(node)
+                geometry = geometry_of(node)
             elif node.tag == "dynmat":
-                hessian = _rows(node.find("varray[@name='hessian']"), None)
+                hessian = rows_of(node.find("varray[@name='hessian']"), None)
                 stated = node.find("i[@name='unit']")
                 unit = (stated.text or "").strip() if stated is not None else ""
     except ElementTree.ParseError as error:
@@ -69,7 +69,7 @@ def read(path: Path) -> Iterator[HessianRecord | Refused]:
     cell, scaled = geometry
     roots = np.repeat(np.sqrt(masses), 3)
     record = Record(
-        numbers=_numbers(path, symbols),
+        numbers=numbers_of(path, symbols),
         positions=scaled @ cell,
         cell=cell,
         pbc=np.ones(3, bool),
@@ -81,37 +81,6 @@ def read(path: Path) -> Iterator[HessianRecord | Refused]:
         },
     )
     yield HessianRecord(f"{path.name}@0", record, -hessian * UNITS[unit] * np.outer(roots, roots))
-
-
-def _atoms(node: Any) -> tuple[list[str], list[float]]:
-    """Symbol and mass (u) of each atom."""
-    kinds = [[(c.text or "").strip() for c in row] for row in node.findall("array[@name='atomtypes']/set/rc")]
-    symbols = [kind[1] for kind in kinds for _ in range(int(kind[0]))]
-    return symbols, [float(kind[2]) for kind in kinds for _ in range(int(kind[0]))]
-
-
-def _geometry(node: Any) -> tuple[Array, Array] | None:
-    """Cell (3,3) in A and scaled positions (N,3)."""
-    if node is None:
-        return None
-    cell, scaled = (
-        _rows(node.find("crystal/varray[@name='basis']"), None),
-        _rows(node.find("varray[@name='positions']"), None),
-    )
-    return None if cell is None or scaled is None else (cell, scaled)
-
-
-def _rows(node: Any, otherwise: Array | None) -> Array | None:
-    return otherwise if node is None else np.array([[float(word) for word in (v.text or "").split()] for v in node])
-
-
-def _numbers(path: Path, symbols: list[str]) -> NDArray[np.int64]:
-    from ase.data import atomic_numbers
-
-    unknown = sorted({symbol for symbol in symbols if symbol not in atomic_numbers})
-    if unknown:
-        raise InputError(f"{path} has atoms called {', '.join(unknown)}, which are not elements.")
-    return np.array([atomic_numbers[symbol] for symbol in symbols])
 
 
 READER = HessianReader(

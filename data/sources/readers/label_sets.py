@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from ...structure import Structure
 from ..charge_spin import UnfitError, check
+from ..files import MANIFEST
 from ..reader import Located, Reader, SubsetRow
 from ..report import Keys, SourceReport
 
 if TYPE_CHECKING:
     from ...format.shard import Sample
 
-MANIFEST = "manifest.json"
 AT_ONCE = 1024  # structures that are decoded together
 
 

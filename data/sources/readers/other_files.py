@@ -58,7 +58,7 @@ def records_by_ase(path: Path, name: str, info: Mapping[str, Any], remarks: tupl
 
 READER = Reader(
     name="ase",
-    what="every other format of ASE (POSCAR, CIF, trajectories, vasprun.xml, ...)",
+    what="every other format of ASE (POSCAR, CIF, trajectories, OUTCAR, ...)",
     recognises=lambda path: path.is_file(),
     read=frames_reader(records),
     order=100,

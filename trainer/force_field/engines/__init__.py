@@ -7,6 +7,10 @@ compiled.py      machine code of a run, kept in the user's cache folder
 batched.py       several structures in one call
 torchsim.py      a torch-sim model
 openmm.py        an OpenMM force
+steps.py         dynamics in each engine that is here, to see how fast it is
 bundle.py        a student to publish
+bundle_push.py   a bundle to an address
+metatomic.py     a metatomic model
+metatomic_module.py   what TorchScript reads of it
 lammps.py        a LAMMPS pair style: builds lammps_plugin.cpp
 """

@@ -13,21 +13,20 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
 
 from hdistill.data.errors import InputError
-from hdistill.data.sharing.cache import default_folder
 from hdistill.data.structure import Structure
 from hdistill.data.support.private import private_folder
 from hdistill.data.support.publish import publish, sha256_of
 
 from ..checkpoint import STUDENT, load_student
-from .parity import check_parity, made_structures
+from ..compiler import folder_of_code, kernels_in, locked
+from .parity import check_export
 from .pt2 import SUFFIX, CompiledStudent, Pt2Export, build_pt2
 
 
@@ -40,7 +39,8 @@ def load_compiled(run: Path, dtype: str, device: str = "cpu", build: bool = Fals
     if not file.exists():
         if not build:
             return None
-        with _locked(file.with_suffix(".lock")), compiler_cache(file.parent / "kernels"):
+        # One build at a time: torch writes in place, under names that students of one architecture share, and packs what it finds.
+        with locked(file.parent / "build.lock"), kernels_in(file.parent / "kernels"):
             if not file.exists():  # another process may have built it meanwhile
                 build_pt2(run, file, dtype, device)
     return load_pt2(file)
@@ -63,8 +63,7 @@ def export_pt2(
     name = str(next(trained.model.parameters()).dtype).removeprefix("torch.")
     code = load_compiled(run, name, device, build=True)
     assert code is not None
-    checked = [*made_structures(trained.card.references.elements), *structures]
-    difference = check_parity(code, trained.model, checked, trained.cutoff, device)
+    difference = check_export(code, trained.model, trained.card.references.elements, structures, trained.cutoff, device)
     publish(path, compiled_file(run, name, device).read_bytes(), replace=True)
     return Pt2Export(path, name, difference, time.monotonic() - began)
 
@@ -91,9 +90,7 @@ def build_in_background(run: Path, dtype: str, device: str = "cpu") -> subproces
 
 def compiled_file(run: Path, dtype: str, device: str = "cpu") -> Path:
     """Where the machine code of a student is kept. Raises InputError where the folder is not the user's alone."""
-    shards = default_folder()
-    caches = shards / "compiled" if "HDISTILL_CACHE" in os.environ else shards.with_name("compiled")
-    folder = private_folder(caches / "students")
+    folder = private_folder(folder_of_code() / "students")
     student = run / STUDENT if run.is_dir() else run
     if not student.exists():
         raise InputError(f"{run} holds no student ({STUDENT}); make one with `hdistill fit`.")
@@ -119,28 +116,3 @@ def _sources() -> str:
 @lru_cache(maxsize=16)
 def _loaded(path: Path, inode: int, modified: int) -> CompiledStudent:
     return CompiledStudent(path)
-
-
-@contextmanager
-def compiler_cache(folder: Path) -> Iterator[None]:
-    """torch's compiler keeps what it makes in a private folder for as long as this lasts, not in /tmp, where others may write;
-    $TORCHINDUCTOR_CACHE_DIR, where it is set, names another place."""
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = str(private_folder(folder))
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Held by one process at a time; let go when its holder dies."""
-    import fcntl
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

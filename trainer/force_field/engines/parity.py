@@ -1,9 +1,9 @@
 """How far an export is from the eager float64 student, on structures made to find what compilers and engines get wrong: an atom
-alone, a pair, dense matter, cells smaller than the cutoff, hundreds of atoms, several structures at once."""
+alone, a pair, dense matter, cells smaller than the cutoff, hundreds of atoms, a pair that is repelled, several structures at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from .outputs import Evaluate, Outputs, arguments_of, outputs_of
 # A float32 export may be off by three times what the eager float32 student is off on the same structures, where that is more.
 OWN_ERROR = 3.0
 CLOSEST = 1.6  # A between neighbours of made structures: small atoms would have thousands of neighbours
+NEAR = 0.5  # of the sum of covalent radii; the short-range repulsion begins at 0.65 or less
 
 
 class NotExported(HDistillError):
@@ -49,7 +50,22 @@ def check_parity(
 ) -> Difference:
     """How far `evaluate` is from the float64 student, on each structure and on all of them at once.
 
-    Raises NotExported with the numbers where that is more than TOLERANCE, and more than OWN_ERROR times the error of the eager
+    Raises as check_structures does."""
+    return check_structures(
+        lambda group: evaluate(*arguments_of(group, cutoff, device)), model, structures, cutoff, device
+    )
+
+
+def check_structures(
+    evaluate: Callable[[Sequence[Structure]], Outputs],
+    model: nn.Module,
+    structures: Sequence[Structure],
+    cutoff: float,
+    device: str = "cpu",
+) -> Difference:
+    """The same of what makes its own neighbour lists.
+
+    Raises NotExported with the numbers where it is off by more than TOLERANCE, and more than OWN_ERROR times the error of the eager
     student in its own precision.
     """
     exact = deepcopy(model).to(torch.float64)
@@ -57,7 +73,7 @@ def check_parity(
     for group in (*([s] for s in structures), structures):
         arguments = arguments_of(group, cutoff, device)
         wanted = outputs_of(exact, None, *arguments)
-        worst = _larger(worst, difference(evaluate(*arguments), wanted))
+        worst = _larger(worst, difference(evaluate(group), wanted))
         own = _larger(own, difference(outputs_of(model, None, *arguments), wanted))
     scaled = Difference(OWN_ERROR * own.energy, OWN_ERROR * own.forces, OWN_ERROR * own.stress)
     allowed = _larger(TOLERANCE, scaled)
@@ -72,6 +88,27 @@ def difference(one: Outputs, other: Outputs) -> Difference:
     if one.stress is None or other.stress is None:
         return Difference(energy, forces, 0.0)
     return Difference(energy, forces, _largest(one.stress, other.stress))
+
+
+def check_export(
+    evaluate: Evaluate,
+    model: nn.Module,
+    elements: Sequence[int],
+    structures: Sequence[Structure],
+    cutoff: float,
+    device: str = "cpu",
+) -> Difference:
+    """check_parity on made structures of these elements and on `structures`; and by itself, for its forces are large and so are their
+    errors in float32, on a pair that is repelled."""
+    worst = check_parity(evaluate, model, [*made_structures(elements), *structures], cutoff, device)
+    check_parity(evaluate, model, [repelled_pair(elements)], cutoff, device)
+    return worst
+
+
+def repelled_pair(elements: Sequence[int]) -> Structure:
+    """The first and the last of the elements where the short-range repulsion of a fresh student acts (repulsion.py)."""
+    pair = np.array([elements[0], elements[-1]], np.int64)
+    return Structure(pair, np.array([[0.0, 0.0, 0.0], [0.0, 0.0, NEAR * covalent_radii[pair].sum()]]))
 
 
 def made_structures(elements: Sequence[int], seed: int = 0) -> list[Structure]:

@@ -18,9 +18,13 @@ import json
 import os
 import platform
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,7 +41,7 @@ from ..checkpoint import STUDENT, TrainedStudent, load_student
 from ..domain import DOMAIN, hook_readout
 from ..predict import is_direct
 from .outputs import INPUTS, Arguments, Outputs, arguments_of, outputs_of
-from .parity import Difference, NotExported, check_parity, made_structures
+from .parity import Difference, NotExported, check_export, made_structures
 
 SUFFIX = ".pt2"
 INSIDE, ABOUT = "hdistill", "about.json"  # the folder of a .pt2 that holds the student, and what is said of the code
@@ -138,12 +142,26 @@ def build_pt2(
         names = _build(trained, temporary, device)
         about = {"device": device, "dtype": _dtype_name(trained), "outputs": names, "machine": machine(device)}
         _put_student(temporary, run, about)
-        checked = [*made_structures(trained.card.references.elements), *structures]
-        largest = check_parity(CompiledStudent(temporary), trained.model, checked, trained.cutoff, device)
+        if device != "cpu":
+            require_loads(temporary)
+        elements, code = trained.card.references.elements, CompiledStudent(temporary)
+        largest = check_export(code, trained.model, elements, structures, trained.cutoff, device)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return Pt2Export(path, _dtype_name(trained), largest, time.monotonic() - began)
+
+
+def require_loads(path: Path) -> None:
+    """Load a .pt2 in a process of its own first: what torch 2.11 builds for an H100 ends the process that loads it, even of one linear
+    layer. Raises NotExported."""
+    code = f"import sys; from pathlib import Path; from {__name__} import CompiledStudent; CompiledStudent(Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    if done.returncode < 0:
+        raise NotExported(
+            f"What torch {torch.__version__} has built for this machine ends the process that loads it "
+            f"({signal.Signals(-done.returncode).name}); the student runs here without machine code (compiled=False)."
+        )
 
 
 @contextmanager
@@ -197,8 +215,6 @@ def _put_student(package: Path, run: Path, about: Mapping[str, Any]) -> None:
 def _build(trained: TrainedStudent, package: Path, device: str) -> list[str]:
     """Trace, export and compile; the names of what the code returns. Raises NotExported."""
     graph, arguments, names = _traced(trained, device)
-    atoms, edges, structures = (torch.export.Dim(name) for name in ("atoms", "edges", "structures"))
-    shapes = ({0: atoms}, {1: edges}, {0: edges}, {0: atoms}, {0: structures})
     # For programs in C++, which have no Python to read the student's card with.
     references = zip(trained.card.references.elements, trained.card.references.energies, strict=True)
     metadata = {
@@ -209,11 +225,19 @@ def _build(trained: TrainedStudent, package: Path, device: str) -> list[str]:
     }
     options = {**OPTIONS, "aot_inductor.metadata": metadata}
     try:
-        program = torch.export.export(graph, arguments, dynamic_shapes=shapes, strict=False)
-        torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, of torch's own code
+            program = torch.export.export(graph, arguments, dynamic_shapes=_shapes(), strict=False)
+            torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=options)
     except Exception as error:  # whatever torch's compilers may raise
         raise NotExported(f"torch could not compile this student ({_first_line(error)}).") from error
     return names
+
+
+def _shapes() -> tuple[dict[int, Any], ...]:
+    """Which dimensions of INPUTS are of any size, and which of the same."""
+    atoms, edges, structures = (torch.export.Dim(name) for name in ("atoms", "edges", "structures"))
+    return {0: atoms}, {1: edges}, {0: edges}, {0: atoms}, {0: structures}
 
 
 def _is_strictly_local(trained: TrainedStudent, device: str) -> bool:

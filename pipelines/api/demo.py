@@ -1,4 +1,5 @@
-"""The whole thing on a real teacher: SevenNet-0 labels perovskites, three students learn from the labels, one table, one picture."""
+"""The whole thing on a real teacher: SevenNet-0 labels perovskites, three students learn from the labels; a table, a picture, a report,
+and dynamics at the speed of the machine."""
 
 from __future__ import annotations
 
@@ -8,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .report.figures import Contender, draw
-from .report.text import size, table
+from ..report.figures import Contender, draw
+from ..report.text import size, table
 
 TEACHER = "7net-0"
 LIMIT = 120  # structures: few, as where labels are dear; with plenty, plain training catches up (docs/results.md)
 STEPS = 1500
+MD_STEPS = 2000  # of 1 fs
+PARTS = ("accuracy", "smoothness", "cost")  # of the report
 Say = Callable[[str], None]
 
 
@@ -22,20 +25,25 @@ SAME_STEPS = Contender("plain-same-steps", "energies + forces, same steps", "#8c
 SAME_TIME = Contender("plain-same-time", "energies + forces, same CPU time", "#4c72b0")
 
 
-def run_demo(out: Path, workers: int = 2, say: Say = print, limit: int = LIMIT, steps: int = STEPS) -> dict[str, Any]:
-    """Label, fit three students, evaluate, compare speed; returns what the table shows. Runs on, if it was interrupted."""
+def run_demo(
+    out: Path, workers: int = 2, say: Say = print, limit: int = LIMIT, steps: int = STEPS, compiled: bool = True
+) -> dict[str, Any]:
+    """Label, fit three students, evaluate, compare speed, move atoms; returns what the table shows. Runs on, if it was interrupted.
+
+    compiled: dynamics as machine code, where a compiler is.
+    """
     from hdistill.labeler.planning.plan import LabelSettings
     from hdistill.labeler.run import RunSettings, label
     from hdistill.trainer.evaluation.errors import evaluate_student
     from hdistill.trainer.fitting.settings import FitSettings
 
-    from .report.speed import against_teacher
+    from ..report.speed import against_teacher
 
-    say(f"1/4  {TEACHER} labels {limit} rattled, strained perovskites: energies, forces and 4 Hessian probes each.")
+    say(f"1/5  {TEACHER} labels {limit} rattled, strained perovskites: energies, forces and 4 Hessian probes each.")
     settings = LabelSettings(TEACHER, ("perovskites",), limit=limit, splits="0.7,0.1,0.2")
     labels = label(settings, out / "labels", run=RunSettings(workers=workers), say=say)
 
-    say("2/4  Three students learn from these labels alone.")
+    say("2/5  Three students learn from these labels alone.")
     distilled = FitSettings(student="painn-small", steps=steps, product_method="difference")
     plain = replace(distilled, hessian_weight=0.0)
     fits = {DISTILLED: _fit(DISTILLED, labels.path, out, distilled, say)}
@@ -43,7 +51,7 @@ def run_demo(out: Path, workers: int = 2, say: Say = print, limit: int = LIMIT, 
     longer = replace(plain, steps=100 * steps, max_seconds=fits[DISTILLED]["seconds"])
     fits[SAME_TIME] = _fit(SAME_TIME, labels.path, out, longer, say)
 
-    say("3/4  Held-out structures, and the clock.")
+    say("3/5  Held-out structures, and the clock.")
     rows = []
     for contender, fitted in fits.items():
         errors = evaluate_student(out / contender.folder, labels.path, "test")
@@ -55,8 +63,14 @@ def run_demo(out: Path, workers: int = 2, say: Say = print, limit: int = LIMIT, 
         rows.append({"name": contender.name, "folder": contender.folder, **fitted, **errors, "label_bytes": n_bytes})
     speed = against_teacher(out / DISTILLED.folder, labels.path, TEACHER)
 
-    say("4/4  A table and a picture.")
-    result = {"rows": rows, "speed": speed, "picture": str(out / "demo.png"), "labels": str(labels.path)}
+    say("4/5  Molecular dynamics with the student that learned from Hessians.")
+    moved = _move(out, labels.path, compiled, say)
+
+    say("5/5  A table, a picture and a report.")
+    result = {
+        **{"rows": rows, "speed": speed, "md": moved},
+        **{"picture": str(out / "demo.png"), "report": str(_report(out, labels.path)), "labels": str(labels.path)},
+    }
     draw(result, [DISTILLED, SAME_STEPS, SAME_TIME], out)
     (out / "demo.json").write_text(json.dumps(result, indent=1))
     (out / "demo.md").write_text(summary(result) + "\n")
@@ -69,6 +83,38 @@ def _fit(contender: Contender, labels: Path, out: Path, settings: Any, say: Say)
     say(f"     {contender.name}")
     done = fit(labels, out / contender.folder, settings)
     return {"steps": done.steps, "seconds": done.seconds, "n_parameters": done.n_parameters, "n_train": done.n_train}
+
+
+def _move(out: Path, labels: Path, compiled: bool, say: Say) -> dict[str, Any]:
+    """Constant energy from 300 K, of the largest held-out structure, in the fastest engine that is here."""
+    from hdistill.data.labelsets.label_set import open_label_set
+    from hdistill.data.sampling.relax import as_atoms
+    from hdistill.trainer.evaluation.errors import samples_of
+    from hdistill.trainer.evaluation.simulation import Conditions
+    from hdistill.trainer.force_field.engines.parity import NotExported
+
+    from ..dynamics.run import run_md
+    from ..dynamics.settings import MdSettings
+
+    start = max((s.structure for s in samples_of(open_label_set(labels, check=False), "test")), key=lambda s: s.n_atoms)
+    # What is shown is the speed and whether energy is kept; the structures are strained, and a few are unlike those learned from.
+    settings = MdSettings(Conditions("nve", 1.0), MD_STEPS, 100, stop_beyond=None, compiled=compiled)
+    where = (out / DISTILLED.folder, as_atoms(start), out / "md")
+    try:
+        return run_md(*where, settings)
+    except NotExported as error:
+        say(f"     {error} So it runs without machine code.")
+        return run_md(*where, replace(settings, compiled=False))
+
+
+def _report(out: Path, labels: Path) -> Path:
+    from ..judging.judgement import judgement
+    from ..judging.subject import Subject
+    from ..report.judgement_report import write_report
+
+    subject = Subject(out / DISTILLED.folder, labels, "test")
+    figures = judgement(subject, PARTS, keep=out / "report", twin=out / SAME_TIME.folder)
+    return write_report(out / "report", figures, f"Perovskites, distilled from {TEACHER}")
 
 
 def summary(result: dict[str, Any]) -> str:
@@ -94,6 +140,14 @@ def summary(result: dict[str, Any]) -> str:
             for row in speed
         ],
     )
+    moved = result["md"]
+    how = "machine code" if moved.get("compiled") else "without a compiler"
+    nve = (
+        f"{moved['n_atoms']} atoms, {moved['fs'] / 1000:g} ps at constant energy: {moved['ns_per_day']:.2g} ns/day ({how}), drift "
+        f"{moved['drift_mev_per_atom']:.2g} meV/atom."
+        if moved["drift_mev_per_atom"] is not None and moved.get("ns_per_day")
+        else f"{moved['n_atoms']} atoms at constant energy: {moved['why'] or 'whole'}."
+    )
     return "\n".join(
         [
             f"Held out: {first['n_structures']} structures; trained on {first['n_train']}; "
@@ -103,7 +157,9 @@ def summary(result: dict[str, Any]) -> str:
             "",
             clock,
             "",
-            f"Picture: {result['picture']}",
+            nve,
+            "",
+            f"Picture: {result['picture']}   report: {result['report']}",
             "",
             "The same on your own structures:",
             f"  hdistill label --teacher {TEACHER} --subset my.xyz -o my-labels/",
