@@ -31,6 +31,7 @@ from hdistill.data.structure import Structure
 from hdistill.labeler.teacher_calculator import TeacherCalculator
 from hdistill.pipelines.distill.around import rattled
 from hdistill.pipelines.distill.folder import once, read_frames, write_frames
+from hdistill.pipelines.judging.trajectories import beside
 
 KCAL = 1 / (units.kcal / units.mol)  # kcal/mol per eV
 TYRAMINE = "CC(=O)NCCc1ccc(O)cc1"
@@ -283,28 +284,43 @@ def frequencies(
 def on_teachers_dynamics(
     out: Path, start: Atoms, teacher: Any, student: Any, temperature: float, timestep: float, steps: int
 ) -> dict[str, Any]:
-    """Force errors (meV/A) on 12 frames of the second half of the teacher's own dynamics; the frames are kept."""
+    """Force errors (meV/A) on 12 frames of the second half of the teacher's own dynamics, which are kept, and how far the distances of
+    the student's same run overlap with theirs (1: the same; of the halves of the teacher's run, what chance leaves)."""
     file = out.parent / f"teacher-{out.name.split('-')[0]}-{temperature:g}K.xyz"
     if not file.exists():
-        moving = rattled(start, 0.02, np.random.default_rng(0))
-        moving.calc = teacher
-        rng = np.random.default_rng(1)
-        moving.set_momenta(
-            np.sqrt(units.kB * temperature * moving.get_masses())[:, None] * rng.normal(size=(len(moving), 3))
-        )
-        dynamics = Langevin(moving, timestep * units.fs, temperature_K=temperature, friction=0.02 / units.fs, rng=rng)
-        frames: list[Atoms] = []
-        dynamics.attach(lambda: frames.append(moving.copy()), interval=steps // 24)
-        dynamics.run(steps)
-        for frame in frames:
-            frame.arrays.pop("momenta", None)
-        write_frames(file, frames[-12:])
+        write_frames(file, second_half(start, teacher, temperature, timestep, steps))
     errors, forces = [], []
     for frame in read_frames(file):
         forces.append(of(frame, teacher, "forces").ravel())
         errors.append(of(frame, student, "forces").ravel() - forces[-1])
     mae, rms = np.abs(np.concatenate(errors)).mean(), np.sqrt((np.concatenate(forces) ** 2).mean())
-    return {"temperature": temperature, "force_mae": 1e3 * float(mae), "force_rms": 1e3 * float(rms)}
+    here, there = second_half(start, student, temperature, timestep, steps), read_frames(file)
+    return {
+        "temperature": temperature,
+        "force_mae": 1e3 * float(mae),
+        "force_rms": 1e3 * float(rms),
+        "distances": {
+            pair: {name: found[name] for name in ("overlap", "overlap_of_halves")}
+            for pair, found in beside(here, there, start)["pairs"].items()
+        },
+    }
+
+
+def second_half(start: Atoms, calculator: Any, temperature: float, timestep: float, steps: int) -> list[Atoms]:
+    """12 frames of the second half of a Langevin run from the structure, rattled; same noise for every calculator."""
+    moving = rattled(start, 0.02, np.random.default_rng(0))
+    moving.calc = calculator
+    rng = np.random.default_rng(1)
+    moving.set_momenta(
+        np.sqrt(units.kB * temperature * moving.get_masses())[:, None] * rng.normal(size=(len(moving), 3))
+    )
+    dynamics = Langevin(moving, timestep * units.fs, temperature_K=temperature, friction=0.02 / units.fs, rng=rng)
+    frames: list[Atoms] = []
+    dynamics.attach(lambda: frames.append(moving.copy()), interval=steps // 24)
+    dynamics.run(steps)
+    for frame in frames:
+        frame.arrays.pop("momenta", None)
+    return frames[-12:]
 
 
 def conformers(smiles: str, n: int = 40) -> list[Atoms]:

@@ -1,4 +1,4 @@
-"""What else is fast on a CPU, timed beside the students of engine_speed.py: SNAP in LAMMPS, NEP through calorine, teachers.
+"""What else is fast on a CPU, timed beside the students of engine_speed.py: SNAP and UF3 in LAMMPS, NEP through calorine, teachers.
 
 A row is a function that does so many steps and returns the CPU seconds they took as a float, or something else where the
 caller's clock is to be used.
@@ -21,18 +21,25 @@ from hdistill.trainer.force_field.engines.lammps import lammps_folder, library_p
 
 Row = Callable[[int], Any]
 
-SNAP = """
+# Of bcc metals, with the potentials that come with LAMMPS: lattice constant A, mass, pair style.
+LAMMPS_OWN = {
+    # Ta06A: 2Jmax 6, 31 coefficients, 4.7 A; without its ZBL part
+    "SNAP": (3.316, 180.95, "pair_style snap\npair_coeff * * {folder}/Ta06A.snapcoeff {folder}/Ta06A.snapparam Ta"),
+    # pairs to 8 A and three bodies
+    "UF3": (3.30, 92.906, "pair_style uf3 3\npair_coeff * * {folder}/Nb.uf3 Nb"),
+}
+
+INPUT = """
 units metal
 atom_style atomic
 boundary p p p
-lattice bcc 3.316
+lattice bcc {lattice}
 region box block 0 {x} 0 {y} 0 {z}
 create_box 1 box
 create_atoms 1 box
-mass 1 180.95
+mass 1 {mass}
 displace_atoms all random 0.02 0.02 0.02 1
-pair_style snap
-pair_coeff * * {potentials}/Ta06A.snapcoeff {potentials}/Ta06A.snapparam Ta
+{pair}
 velocity all create 300 1 loop geom
 fix 1 all nve
 timestep 0.001
@@ -42,9 +49,8 @@ run {steps}
 """
 
 
-def snap(n_atoms: int) -> tuple[Row, int] | None:
-    """NVE of bcc tantalum with the SNAP potential that comes with LAMMPS (Ta06A: 2Jmax 6, 31 coefficients, 4.7 A; without its ZBL part),
-    and the number of atoms: 40 or about n_atoms. None where LAMMPS is not installed."""
+def in_lammps(kind: str, n_atoms: int) -> tuple[Row, int] | None:
+    """NVE of a bcc metal with one of LAMMPS_OWN, and the number of atoms: 40 or about n_atoms. None where LAMMPS is not installed."""
     try:
         package = lammps_folder()
     except Exception:
@@ -55,15 +61,17 @@ def snap(n_atoms: int) -> tuple[Row, int] | None:
     def run(steps: int) -> float:
         """LAMMPS' own time of its loop, set-up left out, times its share of a core."""
         with tempfile.TemporaryDirectory() as folder:
-            text = SNAP.format(x=repeats[0], y=repeats[1], z=repeats[2], potentials=potentials, steps=steps)
-            (Path(folder) / "in.snap").write_text(text)
+            (x, y, z), (lattice, mass, pair) = repeats, LAMMPS_OWN[kind]
+            pair = pair.format(folder=potentials)
+            text = INPUT.format(x=x, y=y, z=z, lattice=lattice, mass=mass, pair=pair, steps=steps)
+            (Path(folder) / "in.own").write_text(text)
             words = [
                 str(mpi_folder() / "bin" / "mpiexec"),
                 "-n",
                 "1",
                 str(package / "lmp"),
                 "-in",
-                "in.snap",
+                "in.own",
                 "-log",
                 "none",
             ]

@@ -2,12 +2,12 @@
 
     python benchmarks/engine_speed.py --students moment painn-small --sizes 40 320 -o speed.json
 
-For each student and number of atoms (SrTiO3, rattled; weights are random, which costs the same): a call of the eager and of the
-compiled calculator at moved positions, a step of NVE in ASE, OpenMM and torch-sim, and 32 structures at once in torch-sim, where these are
-installed. Ratios are to the first row of the same round, medians over rounds: the machine may be busy. Teachers run through
-TeacherCalculator in processes of their own, whose CPU time counts. --references: SNAP in LAMMPS (tantalum: about as many atoms of another
-crystal) and NEP through calorine (the same crystal), in the same rounds. `hdistill export --to lammps` makes a student for LAMMPS, which
-prints its own timings.
+For each student and number of atoms (9: ethanol, else SrTiO3, rattled; weights are random, which costs the same): a call of the
+eager and of the compiled calculator at moved positions, a step of NVE in ASE, OpenMM and torch-sim, and 32 structures at once in
+torch-sim, where these are installed. Ratios are to the first row of the same round, medians over rounds: the machine may be busy. Teachers
+run through TeacherCalculator in processes of their own, whose CPU time counts. --references: SNAP and UF3 in LAMMPS (tantalum and niobium:
+about as many atoms of another crystal, from 40 on) and NEP through calorine (the same structure), in the same rounds. Students in LAMMPS:
+lammps_ranks.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.spacegroup import crystal
-from engine_references import Row, cpu_with_children, nep, snap
+from engine_references import LAMMPS_OWN, Row, cpu_with_children, in_lammps, nep
 
 from hdistill.trainer.force_field.calculator import HDistillCalculator
 from hdistill.trainer.force_field.checkpoint import StudentCard, save_student
@@ -38,18 +39,22 @@ from hdistill.trainer.inputs.references import References
 from hdistill.trainer.students.build import build
 from hdistill.trainer.students.registry import size_of
 
-ELEMENTS = (8, 22, 38)
+ELEMENTS = (1, 6, 8, 22, 38)
 
 
-def perovskite(n_atoms: int) -> Atoms:
-    """SrTiO3 of 5, 40, 320 or 2560 atoms, rattled by 0.02 A, at 300 K."""
+def timed_structure(n_atoms: int) -> Atoms:
+    """Ethanol for 9 atoms, else about so many of SrTiO3 (5, 40, 80, 320, 1715, 2560 fit exactly) rattled by 0.02 A; at 300 K."""
+    from ase.build import molecule
     from ase.md.velocitydistribution import thermalize_momenta
 
-    cell = crystal(
-        ["Sr", "Ti", "O"], [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)], spacegroup=221, cellpar=[3.9] * 3 + [90] * 3
-    )
-    repeat = round((n_atoms / 5) ** (1 / 3))
-    atoms = cell.repeat(repeat)
+    if n_atoms == 9:
+        atoms = molecule("CH3CH2OH")
+    else:
+        cell = crystal(
+            ["Sr", "Ti", "O"], [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)], spacegroup=221, cellpar=[3.9] * 3 + [90] * 3
+        )
+        edge = max(1, math.floor((n_atoms / 5) ** (1 / 3) + 1e-6))
+        atoms = cell.repeat((edge, edge, max(1, round(n_atoms / 5 / edge**2))))
     atoms.rattle(0.02, seed=0)
     thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(0))
     return atoms
@@ -59,7 +64,9 @@ def student_run(folder: Path, name: str) -> Path:
     size = size_of(name)
     run = folder / name
     run.mkdir()
-    card = StudentCard(name, size, References(ELEMENTS, (0.0,) * 3), 1.0, {"dtype": "float32"}, "", {}, {}, 0, {})
+    card = StudentCard(
+        name, size, References(ELEMENTS, (0.0,) * len(ELEMENTS)), 1.0, {"dtype": "float32"}, "", {}, {}, 0, {}
+    )
     save_student(run, card, build(size, ELEMENTS, 1.0))
     return run
 
@@ -92,10 +99,11 @@ def rows_for(
         rows["compiled call"] = (call(HDistillCalculator(run, device, compiled=True), atoms), 1)
     rows |= {f"{name} call": (call(teacher, atoms), 1) for name, teacher in teachers.items()}
     if references:
-        if (calculator := nep(("O", "Ti", "Sr"), run)) is not None:
+        if (calculator := nep(tuple(sorted(set(atoms.symbols))), run)) is not None:
             rows["NEP call"] = (call(calculator, atoms), 1)
-        if (made := snap(len(atoms))) is not None:
-            rows[f"SNAP in LAMMPS, {made[1]} atoms"] = (made[0], 1)
+        for kind in LAMMPS_OWN if len(atoms) >= 40 else ():
+            if (made := in_lammps(kind, len(atoms))) is not None:
+                rows[f"{kind} in LAMMPS, {made[1]} atoms"] = (made[0], 1)
     moving, failed = engines(run, atoms, with_code, device, BATCH if len(atoms) < 500 else 1)
     for name, why in failed.items():
         print(f"{name}: left out, {why}")
@@ -134,7 +142,9 @@ def timed(run: Row, steps: int, clock: Callable[[], float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--students", nargs="+", default=["moment", "painn-small"])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[40, 320], help="5, 40, 320, 2560 atoms")
+    parser.add_argument(
+        "--sizes", nargs="+", type=int, default=[40, 320], help="9 (ethanol), 5, 40, 80, 320, 2560 atoms"
+    )
     parser.add_argument("--teachers", nargs="+", default=[], help="names of `hdistill teachers`, for one row more each")
     parser.add_argument("--references", action="store_true", help="SNAP in LAMMPS and NEP through calorine, too")
     parser.add_argument(
@@ -162,7 +172,7 @@ def main() -> None:
         for name in options.students:
             run = student_run(Path(folder), name)
             for n_atoms in options.sizes:
-                atoms = perovskite(n_atoms)
+                atoms = timed_structure(n_atoms)
                 times = interleaved(
                     rows_for(run, atoms, teachers, options.device, not options.eager, options.references),
                     options.seconds,
