@@ -2,6 +2,7 @@
 
 HDistillError
 ├── InputError          a file, an option or a structure that cannot be used
+│   └── PackageMissing  a student that needs a package which this interpreter does not have
 ├── LabelSetError       a label set that is corrupt, foreign, incomplete or of another version
 │   └── PlanMismatch    an output directory that belongs to another plan
 ├── RemoteError         a place on the network that cannot be reached, read or written
@@ -23,6 +24,14 @@ class HDistillError(Exception):
 
 class InputError(HDistillError):
     """A file, an option or a structure that cannot be used."""
+
+
+class PackageMissing(InputError):
+    """A student needs a package that this interpreter does not have; family: whose environment would have it."""
+
+    def __init__(self, message: str, family: str):
+        super().__init__(message)
+        self.family = family
 
 
 class LabelSetError(HDistillError):

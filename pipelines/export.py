@@ -54,6 +54,10 @@ def export_student(
         made = export_lammps(run, out, dtype, structures)
         export: Any = made.pt2
         more = {"plugin": str(made.plugin), "input": str(made.input), "command": made.command}
+    elif to == "mace":
+        from hdistill.trainer.force_field.engines.mace_model import export_mace
+
+        export = export_mace(run, out, dtype, device, structures)
     elif to == "metatomic":
         from hdistill.trainer.force_field.engines.metatomic import export_metatomic
 
@@ -76,7 +80,7 @@ def export_student(
     }
 
 
-FORMS = ("pt2", "metatomic", "lammps", "bundle")
+FORMS = ("pt2", "metatomic", "lammps", "mace", "bundle")
 AS_IT_IS = {
     "torchsim": "torch-sim takes a run as it is, model = torchsim_model('run/') of hdistill.trainer.force_field.engines.torchsim",
     "openmm": "OpenMM takes a run as it is, force = openmm_force('run/', numbers) of hdistill.trainer.force_field.engines.openmm",

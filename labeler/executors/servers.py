@@ -39,7 +39,9 @@ def quiet_logs() -> Iterator[None]:
     # It tells of connections with a traceback, as information, also of those that close after the end.
     if late.level == logging.NOTSET:
         late.setLevel(logging.WARNING)
-    loggers = [late, *(logging.getLogger(name) for name in ("distributed", "distributed.client"))]
+    # tornado.application: what Dask's sync() raises in its loop where Ctrl-C comes at an odd moment
+    names = ("distributed", "distributed.client", "tornado.application")
+    loggers = [late, *(logging.getLogger(name) for name in names)]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

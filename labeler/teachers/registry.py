@@ -47,6 +47,11 @@ class Entry:
 
 
 TORCH = "torch==2.13.0"
+# What hdistill itself needs to fit and use MACE students in that environment.
+TRAINER = (
+    *("h5py==3.16.0", "safetensors==0.8.0", "click==8.5.1", "vesin==0.6.2", "simpleeval==1.0.8", "tqdm==4.70.1"),
+    *("msgspec==0.22.0", "filelock==4.3.1"),
+)
 FAMILIES = {
     family.name: family
     for family in (
@@ -54,7 +59,7 @@ FAMILIES = {
         Family("sevennet", "sevenn", (TORCH, "sevenn==0.13.0", "numpy==2.4.6", "ase==3.29.0", "setuptools<81")),
         Family("chgnet", "chgnet", (TORCH, "chgnet==0.4.2", "numpy==2.4.6", "ase==3.29.0")),
         Family("torchani", "torchani", (TORCH, "torchani==2.2.4", "ase==3.29.0", "setuptools<81", "lark-parser")),
-        Family("mace", "mace", (TORCH, "mace-torch==0.3.16", "e3nn==0.4.4", "numpy==2.4.6", "ase==3.29.0")),
+        Family("mace", "mace", (TORCH, "mace-torch==0.3.16", "e3nn==0.4.4", "numpy==2.4.6", "ase==3.29.0", *TRAINER)),
         Family("fairchem", "fairchem.core", (TORCH, "fairchem-core==2.24.0", "ase==3.29.0")),
         Family(
             "outside", "torch", ()

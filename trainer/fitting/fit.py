@@ -19,6 +19,7 @@ from hdistill.data.support.typed import as_json
 from ..force_field.checkpoint import LAST, STUDENT, StudentCard, device_named, save_student
 from ..force_field.domain import fit_domain, load_domain
 from ..students.build import build
+from ..students.packaged import require
 from ..students.registry import size_of
 from ..students.repulsion import WithRepulsion
 from .data import TrainingData
@@ -92,6 +93,7 @@ def fit(
     with more steps it goes on from its end. Raises LabelSetError, PlanMismatch, InputError; KeyboardInterrupt once all is saved.
     """
     check_loggers(loggers)
+    require(size_of(settings.student))
     with all_ranks(settings.device) as ranks, freed_memory_kept(), tf32_allowed(settings.tf32):
         run = _prepared(labels, Path(out), settings, ranks, cache, progress, first_student(begin_from))
         with _claimed(run, finish_in), deferred_interrupt() as interrupt:

@@ -8,5 +8,7 @@ repulsion.py     a fixed wall nearer than atoms ever were
 sizes.py         our own students by name
 registry.py      every student by name
 build.py         makes them
-outside.py       students of installed packages
+mace.py          MACE, of its own package
+packaged.py      which students need a package of their own
+outside.py       students that installed packages offer
 """

@@ -15,7 +15,7 @@ from .sizes import StudentSize
 def build(size: StudentSize, elements: Sequence[int], scale: float, seed: int = 0) -> nn.Module:
     """A float32 student for these elements, weights drawn from `seed` alone; scale (eV) multiplies what it says of an atom.
 
-    Raises InputError for an architecture that is neither ours nor of an installed package.
+    Raises InputError for an architecture that is neither ours nor of an installed package, PackageMissing for MACE without it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -29,6 +29,10 @@ def build(size: StudentSize, elements: Sequence[int], scale: float, seed: int = 
 
 def _student(size: StudentSize, elements: Sequence[int], scale: float) -> nn.Module:
     numbers = (size.channels, size.layers, size.cutoff, size.basis)
+    if size.architecture == "mace":
+        from .mace import Mace
+
+        return Mace(elements, size, scale)
     if size.package:
         from .outside import build_offered
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from hdistill.data.errors import HDistillError, InputError
 
+from .packaged import PACKAGED
 from .sizes import SIZES, StudentSize
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def offered() -> dict[str, EntryPoint]:
                 f"Two packages offer a student '{entry.name}', {_package(other)} ({other.value}) and {_package(entry)} "
                 f"({entry.value}); uninstall one of them."
             )
-    return {name: entry for name, entry in entries.items() if name not in SIZES}
+    return {name: entry for name, entry in entries.items() if name not in SIZES | PACKAGED}
 
 
 def size_of_offered(entry: EntryPoint) -> StudentSize:

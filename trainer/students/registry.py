@@ -8,7 +8,10 @@ from typing import Any
 from hdistill.data.errors import InputError, nearest
 
 from .outside import offered, size_of_offered
+from .packaged import PACKAGED
 from .sizes import SIZES, StudentSize
+
+OURS = SIZES | PACKAGED
 
 
 def size_of(name: str, repulsion: bool = False) -> StudentSize:
@@ -16,7 +19,7 @@ def size_of(name: str, repulsion: bool = False) -> StudentSize:
 
     Raises InputError: no such student (with the nearest name), its package does not load, or a repulsion for direct forces.
     """
-    size = SIZES[name] if name in SIZES else _outside(name)
+    size = OURS[name] if name in OURS else _outside(name)
     if repulsion and size.direct:
         raise InputError(
             f"'{name}' says forces itself, so that a repulsion in its energy would move no atom; leave the repulsion out, "
@@ -27,7 +30,7 @@ def size_of(name: str, repulsion: bool = False) -> StudentSize:
 
 def catalogue() -> list[dict[str, Any]]:
     """Every student by name, with its size: ours, then those of installed packages, whose size is known once they are loaded."""
-    ours = [{"name": name, **size.as_json()} for name, size in SIZES.items()]
+    ours = [{"name": name, **size.as_json()} for name, size in OURS.items()]
     return ours + [{"name": name, "package": entry.value} for name, entry in offered().items()]
 
 
@@ -35,5 +38,5 @@ def _outside(name: str) -> StudentSize:
     others = offered()
     if name in others:
         return size_of_offered(others[name])
-    known = (*SIZES, *others)
+    known = (*OURS, *others)
     raise InputError(f"There is no student '{name}'; there are {', '.join(known)}.{nearest(name, known)}")

@@ -12,5 +12,6 @@ bundle.py        a student to publish
 bundle_push.py   a bundle to an address
 metatomic.py     a metatomic model
 metatomic_module.py   what TorchScript reads of it
+mace_model.py    a MACE student as the package's own .model
 lammps.py        a LAMMPS pair style: builds lammps_plugin.cpp
 """
