@@ -141,7 +141,7 @@ def test_without_the_package_it_is_said_what_to_install(labels: Path, fitted: Pa
 
 
 def test_other_students_are_no_mace(tmp_path: Path) -> None:
-    with pytest.raises(NotExported, match="A .model file holds a MACE alone, and this student is 'ace-small'"):
+    with pytest.raises(NotExported, match=r"A \.model file holds a MACE alone, and this student is 'ace-small'"):
         hdistill.export("organics", tmp_path / "student.model", to="mace")
-    with pytest.raises(InputError, match="does not end in .model"):
+    with pytest.raises(InputError, match=r"does not end in \.model"):
         hdistill.export("organics", tmp_path / "student.pt", to="mace")
