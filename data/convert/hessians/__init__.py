@@ -12,6 +12,11 @@ vasprun.py       vasprun.xml of VASP runs with a Hessian
 orca.py          ORCA's .hess
 turbomole.py     the file `hessian` of Turbomole and xTB
 phonopy_files.py  phonopy's files
+ase_cache.py     forces of moved atoms as ASE keeps them
+ase_vibrations.py  folders of ase.vibrations
+ase_vibrations_data.py  JSON of the same
+ase_phonons.py   folders of ase.phonons
+beside.py        the geometry that a Hessian's own files leave out
 minimum.py       forces that nobody wrote down, frequencies that somebody did
 printed.py       what outputs for people have in common
 nwchem.py        NWChem's output

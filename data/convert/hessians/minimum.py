@@ -46,11 +46,14 @@ def at_rest(
     return {"energy": stated.energy or 0.0, "forces": np.zeros_like(positions)}, said
 
 
-def forces_of_turns(positions: Array, hessian: Array) -> float:
-    """Largest force that appears when a molecule is turned about its middle, per radian: 0 at a minimum."""
+def forces_of_turns(positions: Array, hessian: Array, forces: Array | None = None) -> float:
+    """Largest force that appears when a molecule is turned about its middle, per radian: 0 at a minimum. With its forces (N,3), eV/A: that
+    which appears besides the turning of these, 0 everywhere."""
     arms = positions - positions.mean(0)
-    turns = np.stack([np.cross(axis, arms).ravel() for axis in np.eye(3)], axis=1)
-    return float(np.abs(hessian @ turns).max())
+    turned = hessian @ np.stack([np.cross(axis, arms).ravel() for axis in np.eye(3)], axis=1)
+    if forces is not None:
+        turned = turned + np.stack([np.cross(axis, forces).ravel() for axis in np.eye(3)], axis=1)
+    return float(np.abs(turned).max())
 
 
 def require_stated_frequencies(path: Path, numbers: Any, hessian: Array, stated: Array, where: str) -> None:
