@@ -21,5 +21,6 @@ minimum.py       forces that nobody wrote down, frequencies that somebody did
 printed.py       what outputs for people have in common
 nwchem.py        NWChem's output
 qchem.py         Q-Chem's output
+cp2k.py          CP2K's output
 unread.py        formats that are recognised and not read, with what to do
 """
