@@ -6,6 +6,7 @@ checks.py        symmetry, translations, distances: what must hold before a Hess
 arrays.py        named arrays of one structure or of a stack of them
 extxyz.py        extended XYZ
 hdf5.py          HDF5
+pysisyphus.py    HDF5 of pysisyphus
 npz.py           numpy archives
 fchk.py          formatted checkpoints of Gaussian and Q-Chem
 vasprun.py       vasprun.xml of VASP runs with a Hessian

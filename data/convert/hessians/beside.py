@@ -106,7 +106,9 @@ def record_of(structure: Structure, results: dict[str, Any], remarks: tuple[str,
         positions=np.asarray(structure.positions, np.float64),
         cell=np.asarray(structure.cell, np.float64),
         pbc=structure.pbc,
-        info={"charge": structure.charge, "spin": structure.spin},
+        info={"charge": structure.charge, "spin": structure.spin}
+        if (structure.charge, structure.spin) != (0, 1)
+        else {},
         results=results,
         units=UNITS,
         remarks=remarks,
