@@ -21,6 +21,7 @@ from ..probes import HessianSpec
 from ..publication import licences
 from ..support.publish import sha256_of
 from ..support.typed import as_json
+from .hessians.contract import reader_of
 from .survey import ImportSettings, Survey
 
 
@@ -30,8 +31,14 @@ def facts_of(file: Path, settings: ImportSettings, survey: Survey, spec: Hessian
         "hessian": settings.hessian,
         **{key: getattr(settings, key) for key in ("units", "length", "negate", "seed", "splits", "group_key")},
     }
+    # Said of some formats alone; left out elsewhere, so that a plan of before is the same plan.
+    beside = {"energy": settings.energy, "at_minimum": settings.at_minimum or None, "delta": settings.delta}
+    stated |= {key: value for key, value in beside.items() if value is not None}
     licence_class = licences.KNOWN[settings.licence].license_class if settings.licence in licences.KNOWN else "unknown"
-    inputs = (InputFile(name=file.name, bytes=file.stat().st_size, sha256=sha256_of(file)),)
+    whole = reader_of(file).files
+    paths = (file,) if whole is None else whole(file)
+    name = file.name if whole is None else paths[0].resolve().parent.name
+    inputs = (InputFile(name=name, bytes=sum(path.stat().st_size for path in paths), sha256=sha256_of(*paths)),)
     return Facts(
         plan=digest_of({"import": stated, "inputs": as_json(inputs)}),
         teacher=TeacherRecord(
@@ -63,7 +70,7 @@ def facts_of(file: Path, settings: ImportSettings, survey: Survey, spec: Hessian
             largest_change_under_translation=survey.drift,
         ),
         subset=Subset(
-            names=(file.name,),
+            names=(name,),
             where=None,
             limit=None,
             seed=settings.seed,

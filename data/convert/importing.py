@@ -1,6 +1,6 @@
 """Published energies, forces and full Hessians as a label set: rows, probes or all of each Hessian, checked on the way in.
 
-What is read is in hessians/: extended XYZ, HDF5, npz, formatted checkpoints. Units are the file's statement or the user's, never
+What is read is in hessians/, one file a format. Units are the file's statement or the user's, never
 guessed for labels; where both speak, both must say the same. HORM (Cui et al., arXiv 2505.12447) and others publish pickled
 objects in LMDB: they run code when they are opened, so they are converted by who made or trusts them.
 
@@ -46,7 +46,7 @@ def import_file(file: Path, out: Path, settings: ImportSettings, say: Say = prin
     if spec.kind == "none" or spec.first:
         raise InputError(f"--hessian was {spec}; an import takes probes:K, rows:K or full.")
     option_units(settings)
-    if not file.is_file():
+    if not file.exists():
         raise InputError(f"There is no file {file}.")
     require_free(out)
     licence = settings.licence if settings.licence == licences.UNKNOWN else licences.require_known(settings.licence)

@@ -29,7 +29,7 @@ class ImportSettings:
 
     units: of energies over lengths, as in hartree/bohr, for energies, forces and Hessians; None: the file says so.
     length: of positions, A, bohr or nm; None: the file says so, or A. negate: the file's Hessians have the sign of dF/dR.
-    geometry, energy (eV), at_minimum: of formats that leave them out, see Stated.
+    geometry, energy (eV), at_minimum, delta (A): of formats that leave them out, see Stated.
     """
 
     hessian: str = "probes:4"
@@ -46,10 +46,11 @@ class ImportSettings:
     geometry: Path | None = None
     energy: float | None = None
     at_minimum: bool = False
+    delta: float | None = None
 
     @property
     def stated(self) -> Stated:
-        return Stated(self.geometry, self.energy, self.at_minimum)
+        return Stated(self.geometry, self.energy, self.at_minimum, self.delta)
 
 
 @dataclass(frozen=True, eq=False)

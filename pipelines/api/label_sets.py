@@ -114,10 +114,10 @@ def export_labels(labels: Place, out: Place, *, to: str = "extxyz", split: str |
 
 def import_labels(file: Place, out: Place, *, say: Say = print, **settings: Any) -> Made:
     """Make a label set of published energies, forces and full Hessians: extended XYZ, HDF5, npz, .fchk, vasprun.xml, ORCA's .hess,
-    xTB's and Turbomole's hessian, phonopy's files.
+    outputs of NWChem, Q-Chem and CP2K, xTB's and Turbomole's hessian, phonopy's files, folders of ASE's Vibrations and Phonons.
 
     settings: hessian, units ("eV/A", "hartree/bohr", ...), length, negate, codec, seed, splits, level_of_theory, licence,
-    citation, group_key, geometry, energy, at_minimum. Each Hessian is checked; what fails is in quarantine. Raises InputError.
+    citation, group_key, geometry, energy, at_minimum, delta. Each Hessian is checked; what fails is in quarantine. Raises InputError.
     """
     from hdistill.data.convert.importing import ImportSettings, import_file
 

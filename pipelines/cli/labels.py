@@ -125,18 +125,21 @@ def export(folder: Path, to: str, out: Path, split: str | None, as_json: bool) -
 @click.option("--licence", default="unknown", metavar="ID", help="Of the data, as an SPDX id.")
 @click.option("--citation", default="", metavar="TEXT", help="What to cite.")
 @click.option("--group-key", metavar="KEY", help="Key of the molecule's name in extended XYZ, the unit of splits.")
-@click.option("--geometry", type=PATH, metavar="FILE", help="Of a Hessian that has none (xTB, Turbomole).")
-@click.option("--energy", type=float, metavar="EV", help="Of a Hessian that has none (ORCA, xTB, Turbomole, phonopy).")
+@click.option("--geometry", type=PATH, metavar="FILE", help="Of a Hessian that has none (xTB, Turbomole, ASE).")
+@click.option("--energy", type=float, metavar="EV", help="Of a Hessian that has none (ORCA, xTB, phonopy, ASE, ...).")
 @click.option("--at-minimum", is_flag=True, help="Such a Hessian is one of a minimum: the forces are 0.")
+@click.option("--delta", type=float, metavar="A", help="By which atoms were moved (folders of ASE; its own is 0.01).")
 @JSON
 def import_(file: Path, out: Path, as_json: bool, **stated: Any) -> None:
     """Make a label set of published energies, forces and full Hessians: extended XYZ, HDF5, npz, .fchk,
-    vasprun.xml, ORCA's .hess, xTB's and Turbomole's hessian, phonopy's files.
+    vasprun.xml, ORCA's .hess, outputs of NWChem, Q-Chem and CP2K, xTB's and Turbomole's hessian, phonopy's
+    files, folders of ASE's Vibrations and Phonons.
 
     \b
       hdistill labels import dft.xyz -o labels/ --units eV/A \\
           --level-of-theory "wB97X/6-31G(d)" --licence CC-BY-4.0
       hdistill labels import opt.hess -o labels/ --at-minimum --energy -2079.2
+      hdistill labels import vib/ -o labels/ --geometry opt.traj --delta 0.01
 
     Each Hessian is checked: symmetry, translations, sign. What fails is in quarantine, with a reason.
     """

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -379,3 +380,37 @@ def test_the_outputs_as_they_came(tmp_path: Path) -> None:
         [1571.38, 3464.15, 3649.58], rel=3e-3
     )
     assert found.energy == -76.2725767968
+
+
+def write_pysisyphus(path: Path, atoms: Atoms, hessian: np.ndarray, shift: float = 0.0) -> Path:
+    """As pysisyphus/io/hessian.py does."""
+    with h5py.File(path, "w") as root:
+        root["hessian"] = hessian * TO_AU
+        root["coords3d"] = atoms.positions / units.Bohr
+        root["masses"] = atoms.get_masses()
+        waves = frequencies(atoms.numbers, hessian)
+        root["vibfreqs"] = np.where(np.abs(waves) > 300, waves + shift, 0)
+        root.attrs["atoms"] = [symbol.lower() for symbol in atoms.get_chemical_symbols()]
+        root.attrs["energy"] = -76.4
+        root.attrs["mult"], root.attrs["charge"] = 2, 1
+    return path
+
+
+def test_pysisyphus(water: tuple[Atoms, np.ndarray], tmp_path: Path) -> None:
+    atoms, hessian = water
+    file = write_pysisyphus(tmp_path / "final_hessian.h5", atoms, hessian)
+    with pytest.raises(InputError, match="say --at-minimum"):
+        imported(file, tmp_path / "none")
+    with pytest.raises(InputError, match="has the energy: --energy is not needed"):
+        imported(file, tmp_path / "twice", at_minimum=True, energy=-1.0)
+    sample, _ = imported(file, tmp_path / "labels", at_minimum=True)
+    np.testing.assert_allclose(matrix(sample), hessian, atol=1e-5)
+    np.testing.assert_allclose(sample.structure.positions, atoms.positions, atol=1e-7)
+    assert (sample.structure.charge, sample.structure.spin) == (1, 2)
+    assert sample.labels.energy == pytest.approx(-76.4 * units.Hartree, rel=1e-6)
+    with pytest.raises(InputError, match=r"has a frequency of [\d.]+ cm\^-1 where the file says"):
+        imported(write_pysisyphus(tmp_path / "other.h5", atoms, hessian, 500), tmp_path / "other", at_minimum=True)
+    with h5py.File(file, "a") as root:
+        root.attrs["atoms"] = ["o", "h"]
+    with pytest.raises(InputError, match=r"has hessian of shape \(9, 9\) for 2 atoms; \(6, 6\) was wanted"):
+        imported(file, tmp_path / "shape", at_minimum=True)

@@ -32,13 +32,22 @@ def hessian_problem(matrix: NDArray[np.float64], structure: Structure) -> str | 
     """Why this Hessian (3N,3N) in eV/A^2 must not be stored, or None."""
     if not np.isfinite(matrix).all():
         return "its Hessian is not finite"
+    if (problem := asymmetry_problem(matrix)) is not None:
+        return problem
     largest = float(np.abs(matrix).max())
-    asymmetry, drift = defects(matrix)
-    if asymmetry * largest > FLOOR + MAX_ASYMMETRY * largest:
-        return f"its Hessian is not symmetric, by {asymmetry * largest:.3g} eV/A^2"
+    _, drift = defects(matrix)
     if drift * largest > FLOOR + MAX_DRIFT * largest:
         hint = "; is it mass-weighted?" if _is_mass_weighted(matrix, structure) else ""
         return f"its Hessian changes under translation, by {drift * largest:.3g} eV/A^2{hint}"
+    return None
+
+
+def asymmetry_problem(matrix: NDArray[np.float64]) -> str | None:
+    """Why this Hessian (3N,3N) in eV/A^2 cannot be made symmetric by the mean with its transpose, or None."""
+    largest = float(np.abs(matrix).max())
+    asymmetry, _ = defects(matrix)
+    if asymmetry * largest > FLOOR + MAX_ASYMMETRY * largest:
+        return f"its Hessian is not symmetric, by {asymmetry * largest:.3g} eV/A^2"
     return None
 
 

@@ -37,15 +37,21 @@ class Refused:
 @dataclass(frozen=True)
 class Stated:
     """What the user says of a file whose format leaves it out. geometry: the file that has it; energy: eV; at_minimum: the forces
-    are 0, and so is the energy where none is stated."""
+    are 0, and so is the energy where none is stated; delta: A, by which atoms were moved."""
 
     geometry: Path | None = None
     energy: float | None = None
     at_minimum: bool = False
+    delta: float | None = None
 
     @property
     def options(self) -> list[str]:
-        given = (("--geometry", self.geometry), ("--energy", self.energy), ("--at-minimum", self.at_minimum or None))
+        given = (
+            ("--geometry", self.geometry),
+            ("--energy", self.energy),
+            ("--at-minimum", self.at_minimum or None),
+            ("--delta", self.delta),
+        )
         return [option for option, value in given if value is not None]
 
 
@@ -54,7 +60,7 @@ class HessianReader:
     """One format. recognises(path): the reader with the lowest `order` is asked first. read(path, stated): raises InputError.
 
     takes: the options of Stated that are of use to it; others are refused. length_is_known: whether the format has a unit of length,
-    where the file states none.
+    where the file states none. files: of formats that are a folder: all that is read of it; the path is that or one of them.
     """
 
     name: str
@@ -63,6 +69,7 @@ class HessianReader:
     takes: tuple[str, ...] = ()
     length_is_known: bool = False
     order: int = 50
+    files: Callable[[Path], tuple[Path, ...]] | None = None
 
 
 def reading(path: Path, stated: Stated = Stated()) -> tuple[HessianReader, Iterator[HessianRecord | Refused]]:
@@ -85,5 +92,13 @@ def readers() -> tuple[HessianReader, ...]:
 
 
 def reader_of(path: Path) -> HessianReader:
-    """The first reader that recognises the file; the last one, extended XYZ, takes every file."""
-    return next(reader for reader in readers() if reader.recognises(path))
+    """The first reader that recognises the file; the last one, extended XYZ, takes every file. Raises InputError for a folder of nothing
+    that is known."""
+    if not path.is_dir():
+        return next(reader for reader in readers() if reader.recognises(path))
+    of_folders = [reader for reader in readers() if reader.files is not None]
+    found = next((reader for reader in of_folders if reader.recognises(path)), None)
+    if found is None:
+        known = " or a ".join(reader.name for reader in of_folders)
+        raise InputError(f"{path} is a folder without cache.eq.json: not a {known}; give one of those, or one file.")
+    return found

@@ -53,11 +53,10 @@ def _blocks(text: str, n: int) -> NDArray[np.float64]:
     """n rows of up to six columns, block after block."""
     rows = [[float(word) for word in line.split()] for line in text.splitlines() if FLOATS.match(line)]
     blocks = [rows[first : first + n] for first in range(0, len(rows), n)]
-    matrix = np.concatenate([np.array(block) for block in blocks if len(block) == n], axis=1)
+    matrix: NDArray[np.float64] = np.concatenate([np.array(block) for block in blocks if len(block) == n], axis=1)
     if matrix.shape != (n, n):
         raise ValueError("its Hessian is cut short")
-    symmetric: NDArray[np.float64] = 0.5 * (matrix + matrix.T)
-    return symmetric
+    return matrix
 
 
 READER = reader_of("output of Q-Chem", ("Q-Chem, Inc", "Welcome to Q-Chem", "Q-Chem begins"), printed)

@@ -9,7 +9,7 @@ from typing import NoReturn
 from ...errors import InputError
 from .contract import HessianReader
 
-PICKLES = (".lmdb", ".pt", ".pth", ".pkl", ".pickle")
+PICKLES = (".lmdb", ".pt", ".pth", ".pkl", ".pickle", ".pckl")
 BY_NAME = (
     (re.compile(r"^OUTCAR"), "an output of VASP (its vasprun.xml is read)"),
     (re.compile(r"\.(out|log)$"), "the text output of a program"),
@@ -19,6 +19,11 @@ BY_NAME = (
 def read(path: Path) -> NoReturn:
     """Raises InputError."""
     what = _what(path)
+    if path.suffix.lower() == ".pckl":
+        raise InputError(
+            f"{path} is a pickle of an old ASE, which runs code when it is opened; whoever trusts it writes the JSON that is read here: "
+            "python -m ase.vibrations.pickle2json."
+        )
     if path.suffix.lower() in PICKLES:
         raise InputError(
             f"{path} holds pickled objects, which run code when they are opened; whoever trusts it writes it as extended XYZ or "
@@ -26,8 +31,8 @@ def read(path: Path) -> NoReturn:
         )
     raise InputError(
         f"{path} is {what}; import takes extended XYZ, HDF5, npz, .fchk or vasprun.xml with positions, energy, forces and Hessian of each "
-        "structure, ORCA's .hess, outputs of NWChem and Q-Chem, xTB's and Turbomole's hessian, and phonopy's files "
-        "(docs/label-sets.md has the layouts)."
+        "structure, ORCA's .hess, outputs of NWChem, Q-Chem and CP2K, xTB's and Turbomole's hessian, phonopy's files, and folders of ASE's "
+        "Vibrations and Phonons (docs/label-sets.md has the layouts)."
     )
 
 
