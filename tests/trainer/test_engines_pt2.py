@@ -316,7 +316,7 @@ def test_every_architecture_is_traced_for_all_sizes(name: str, repulsion: bool, 
     """What comes before the compiler, of one layer; the whole way, of every student, is a test that takes long."""
     size = replace(size_of(name, repulsion), layers=1, channels=8)
     trained = load_student(saved_student(tmp_path / "run", size, name), dtype="float64")
-    graph, arguments, names = _traced(trained, "cpu")
+    graph, arguments, names = _traced(trained, "cpu", pull=not size.direct)
     program = torch.export.export(graph, arguments, dynamic_shapes=_shapes(), strict=False)
     for structures in ([molecule(8), crystal(), repelled_pair(ELEMENTS)], [crystal(seed=3, size=2.6)]):
         given = arguments_of(structures, trained.cutoff)

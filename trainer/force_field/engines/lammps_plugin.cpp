@@ -4,12 +4,14 @@
 //   pair_coeff  * * student.pt2 Sr Ti O      an element for each atom type
 //
 // On one MPI rank ghost atoms stand for the atoms they are images of, so any student runs. On several ranks an atom's energy may
-// depend on atoms within the cutoff alone (strictly local students): forces on ghost atoms go back to their owners.
+// depend on atoms within the cutoff alone (strictly local students). Of a ghost atom such a student then needs its element and no
+// energy: one row for each atom type stands for all of them, and what pulls at a ghost goes back to its owner, edge by edge.
 
 #include <algorithm>
 #include <cstring>
 #include <memory>
 #include <sstream>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -78,6 +80,11 @@ class PairHdistill : public Pair {
       strictly_local = metadata.at("hdistill_strictly_local") == "1";
       conservative = metadata.at("hdistill_conservative") == "1";
       std::istringstream table(metadata.at("hdistill_references"));
+      std::istringstream outputs(metadata.at("hdistill_outputs"));
+      pull_at = -1;
+      std::string name;
+      for (int place = 0; outputs >> name; place++)
+        if (name == "pull") pull_at = place;
       references.clear();
       for (int z; table >> z;) table >> references[z];
     } catch (std::exception &e) {
@@ -97,7 +104,7 @@ class PairHdistill : public Pair {
   void init_style() override {
     if (force->newton_pair == 0) error->all(FLERR, "pair_style hdistill needs `newton on`");
     if (atom->tag_enable == 0) error->all(FLERR, "pair_style hdistill needs atom IDs");
-    if (comm->nprocs > 1 && !strictly_local)
+    if (comm->nprocs > 1 && (!strictly_local || pull_at < 0))
       error->all(FLERR, "this student passes messages between atoms and runs on one MPI rank; a `moment` student runs on many");
     neighbor->add_request(this, NeighConst::REQ_FULL);
   }
@@ -110,13 +117,13 @@ class PairHdistill : public Pair {
     if (vflag_global && !conservative) error->all(FLERR, "a student with direct forces has no virial");
     double **x = atom->x, **f = atom->f;
     const bool images = comm->nprocs == 1;  // ghosts are images of our own atoms
-    const int nlocal = atom->nlocal, n = images ? nlocal : nlocal + atom->nghost;
+    const int nlocal = atom->nlocal, n = images ? nlocal : nlocal + atom->ntypes;
     if (nlocal == 0) return;
     std::unordered_map<tagint, int> owner;
     if (images)
       for (int i = 0; i < nlocal; i++) owner[atom->tag[i]] = i;
 
-    centre.clear(); neighbour.clear(); vectors.clear();
+    centre.clear(); neighbour.clear(); partner.clear(); vectors.clear();
     for (int ii = 0; ii < list->inum; ii++) {
       const int i = list->ilist[ii];
       for (int jj = 0; jj < list->numneigh[i]; jj++) {
@@ -124,12 +131,14 @@ class PairHdistill : public Pair {
         const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
         if (dx * dx + dy * dy + dz * dz >= cutoff * cutoff) continue;
         centre.push_back(i);
-        neighbour.push_back(images ? owner.at(atom->tag[j]) : j);
+        neighbour.push_back(images ? owner.at(atom->tag[j]) : (j < nlocal ? j : nlocal + atom->type[j] - 1));
+        partner.push_back(j);
         vectors.insert(vectors.end(), {dx, dy, dz});
       }
     }
     numbers.resize(n);
-    for (int i = 0; i < n; i++) numbers[i] = number[atom->type[i]];
+    for (int i = 0; i < nlocal; i++) numbers[i] = number[atom->type[i]];
+    for (int type = 1; nlocal + type <= n; type++) numbers[nlocal + type - 1] = number[type];
 
     const auto integers = torch::TensorOptions().dtype(torch::kInt64);
     const auto reals = torch::TensorOptions().dtype(torch::kFloat64);
@@ -142,8 +151,17 @@ class PairHdistill : public Pair {
         torch::from_blob(vectors.data(), {n_edges, 3}, reals), torch::zeros({n}, integers), torch::ones({1}, reals)});
 
     const double *e = outputs[0].data_ptr<double>(), *g = outputs[1].data_ptr<double>();
-    for (int i = 0; i < n; i++)
-      for (int k = 0; k < 3; k++) f[i][k] += g[3 * i + k];
+    if (images) {
+      for (int i = 0; i < nlocal; i++)
+        for (int k = 0; k < 3; k++) f[i][k] += g[3 * i + k];
+    } else {
+      const double *pull = outputs[pull_at].data_ptr<double>();
+      for (int64_t edge = 0; edge < n_edges; edge++)
+        for (int k = 0; k < 3; k++) {
+          f[centre[edge]][k] += pull[3 * edge + k];
+          f[partner[edge]][k] -= pull[3 * edge + k];
+        }
+    }
     if (eflag_either)
       for (int i = 0; i < nlocal; i++) {
         const double energy = e[i] + references.at(number[atom->type[i]]);
@@ -163,7 +181,8 @@ class PairHdistill : public Pair {
   bool strictly_local = false, conservative = true;
   std::unordered_map<int, double> references;  // eV, by atomic number
   std::vector<int> number;                     // by atom type
-  std::vector<int64_t> centre, neighbour, numbers;
+  int pull_at = -1;  // which output; a .pt2 of another hdistill may have none
+  std::vector<int64_t> centre, neighbour, partner, numbers;
   std::vector<double> vectors;
 };
 

@@ -32,13 +32,14 @@ INPUTS = {
 @dataclass(frozen=True, eq=False)
 class Outputs:
     """energies (A,) eV without reference energies; forces (A,3) eV/A; stress (B,3,3) eV/A^3 in ASE's sign, 0 where the volume is
-    0, None of a student with direct forces; features (A,D) that the readout read, None where it has no readout. All but the features
-    are float64."""
+    0, None of a student with direct forces; features (A,D) that the readout read, None where it has no readout; pull (E,3) eV/A, None
+    where it was not asked for or is not there. All but the features are float64."""
 
     energies: torch.Tensor
     forces: torch.Tensor
     stress: torch.Tensor | None
     features: torch.Tensor | None
+    pull: torch.Tensor | None = None
 
 
 Arguments = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -66,7 +67,7 @@ def outputs_of(
     if is_direct(model):
         with torch.no_grad():
             energies, forces = model(numbers, edge_index, vectors.to(dtype))
-        stress = None
+        stress, pull = None, None
     else:
         with torch.enable_grad():
             edges = vectors.detach().requires_grad_()
@@ -80,4 +81,4 @@ def outputs_of(
         inverse = torch.where(volume > 0, 1 / torch.where(volume > 0, volume, 1.0), 0.0)
         stress = 0.5 * (virial + virial.transpose(1, 2)) * inverse[:, None, None]
     features = None if hook is None else hook.pop()
-    return Outputs(energies.detach().double(), forces.detach().double(), stress, features)
+    return Outputs(energies.detach().double(), forces.detach().double(), stress, features, pull)

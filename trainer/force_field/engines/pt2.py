@@ -9,7 +9,8 @@ names, the ahead-of-time compiler makes C++ and a shared library of it. Two thin
 The file is machine code for the kind of machine that built it: whoever loads one runs it. Beside the code it holds the student
 itself (safetensors), so that card, domain and Hessians are at hand and it can be built anew elsewhere. Inputs are
 outputs.INPUTS in that order; outputs are energies, forces, then stress of a conservative student, then features where the
-student has a readout.
+student has a readout, then of a strictly local one the pull of each edge: who divides space among processes then needs no
+rows for the atoms of others.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ class CompiledStudent:
         with torch.no_grad():
             flat = self._loader.boxed_run([a.contiguous() for a in arguments])
         values = dict(zip(self.outputs, flat, strict=True))
-        return Outputs(values["energies"], values["forces"], values.get("stress"), values.get("features"))
+        return Outputs(
+            values["energies"], values["forces"], values.get("stress"), values.get("features"), values.get("pull")
+        )
 
     def _check(self, arguments: Arguments) -> None:
         sizes: dict[str, int] = {}
@@ -214,13 +217,15 @@ def _put_student(package: Path, run: Path, about: Mapping[str, Any]) -> None:
 
 def _build(trained: TrainedStudent, package: Path, device: str) -> list[str]:
     """Trace, export and compile; the names of what the code returns. Raises NotExported."""
-    graph, arguments, names = _traced(trained, device)
+    local = _is_strictly_local(trained, device)
+    graph, arguments, names = _traced(trained, device, local)
     # For programs in C++, which have no Python to read the student's card with.
     references = zip(trained.card.references.elements, trained.card.references.energies, strict=True)
     metadata = {
         "hdistill_cutoff": repr(trained.cutoff),
         "hdistill_references": " ".join(f"{element} {energy!r}" for element, energy in references),
-        "hdistill_strictly_local": str(int(_is_strictly_local(trained, device))),
+        "hdistill_strictly_local": str(int(local)),
+        "hdistill_outputs": " ".join(names),
         "hdistill_conservative": str(int(not is_direct(trained.model))),
     }
     options = {**OPTIONS, "aot_inductor.metadata": metadata}
@@ -252,13 +257,14 @@ def _is_strictly_local(trained: TrainedStudent, device: str) -> bool:
     return error <= 1e-5 * (1 + float(whole.energies[centre].abs())) and not is_direct(trained.model)
 
 
-def _traced(trained: TrainedStudent, device: str) -> tuple[torch.fx.GraphModule, Arguments, list[str]]:
-    """The graph of outputs_of, the arguments that it was traced with, and the names of what it returns."""
+def _traced(trained: TrainedStudent, device: str, pull: bool) -> tuple[torch.fx.GraphModule, Arguments, list[str]]:
+    """The graph of outputs_of, with the pull of edges or without, the arguments it was traced with, and the names of what it returns."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     hook = hook_readout(trained)
     conservative = not is_direct(trained.model)
     names = ["energies", "forces", *(["stress"] if conservative else []), *(["features"] if hook else [])]
+    names += ["pull"] if pull else []
 
     def flat(*arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
         outputs = outputs_of(trained.model, hook, *arguments)
