@@ -69,6 +69,7 @@ class SourceReport:
     n_duplicates: int = 0
     n_matching: int | None = None  # None: nothing was selected with --where
     n_not_matching: int = 0
+    n_charged: int = 0  # of those that matched
     lacking: Counter[str] = field(default_factory=Counter)  # name in --where -> structures without it
     elements: set[int] = field(default_factory=set)
     n_atoms: tuple[int, int] | None = None

@@ -58,15 +58,20 @@ def unique(
 def select(
     structures: Iterable[Structure], where: str | None, report: SourceReport | None = None
 ) -> Iterator[Structure]:
-    """The structures for which the expression is true, e.g. "{'H','C'} >= elements and n_atoms <= 16".
+    """The structures for which the expression is true, e.g. "{'H','C'} >= elements and n_atoms <= 16"; charged ones are counted.
 
     Names: those of names.py (n_atoms, elements, formula, volume, ...) and the keys of info; has("key"). A structure without a key
     that is used, or without a volume, forces, ..., does not match. The expression is checked at once. Raises InputError, also at
     the end of the stream for a name that no structure had.
     """
-    if where is None:
-        return iter(structures)
-    return _matching(structures, parse_where(where), SourceReport() if report is None else report)
+    report = SourceReport() if report is None else report
+    return _charges_counted(structures if where is None else _matching(structures, parse_where(where), report), report)
+
+
+def _charges_counted(structures: Iterable[Structure], report: SourceReport) -> Iterator[Structure]:
+    for structure in structures:
+        report.n_charged += structure.charge != 0
+        yield structure
 
 
 def order_key(seed: int, structure_id: str) -> int:

@@ -71,3 +71,14 @@ def require_splits(spool: Spool, settings: LabelSettings) -> None:
             "and nothing could be fitted to the set. Make more structures of it (`hdistill sample`), give more files, or say "
             "--splits 1,0,0 to label what there is, without a validation set."
         )
+
+
+def charge_lines(settings: LabelSettings, n_charged: int) -> list[str]:
+    """What is said where structures have a charge that the teacher does not know."""
+    if not n_charged or not registry.ignores_charge(settings.teacher, settings.task):
+        return []
+    what = "structure is" if n_charged == 1 else "structures are"
+    return [
+        f"{n_charged} {what} charged, and {settings.teacher} ignores charge: it labels the same atoms without one. "
+        "--where 'charge == 0' leaves them out."
+    ]

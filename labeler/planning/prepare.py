@@ -110,7 +110,7 @@ def _new_plan(
             raise _nothing_left(settings)
         if not is_pass:
             early.require_splits(spool, settings)
-        for line in [*report.lines(), *spool.warnings]:
+        for line in [*report.lines(), *spool.warnings, *early.charge_lines(settings, report.n_charged)]:
             say(line)
         candidates = _candidates(out, spool, loaded(host).elements)
         figures, info = _preflight(settings, candidates, host, say)

@@ -177,6 +177,17 @@ def entry(name: str) -> Entry:
     )
 
 
+def ignores_charge(name: str, task: str | None = None) -> bool:
+    """Whether a teacher's model surely does not know the charge of what it labels. Models from files and of other packages may."""
+    known = entry(name)
+    if known.family == "fairchem":
+        return task not in (None, "omol") and name.startswith("uma-")
+    plain_mace = known.family == "mace" and is_built_in(name) and not any(word in name for word in ("omol", "mh-"))
+    return (
+        plain_mace or known.family in ("sevennet", "chgnet", "torchani", "lennard_jones") or name.startswith("student:")
+    )
+
+
 def is_built_in(name: str) -> bool:
     """Whether a name can only mean weights that its package offers under that name: no file, no module, no address.
 

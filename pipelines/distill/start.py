@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from hdistill.data.structure import Structure
 
 FEW_GROUPS = 10  # with fewer start structures than that, each replica and each drawn structure is a group of its own
-IGNORES_CHARGE = ("sevennet", "chgnet", "torchani", "lennard_jones")  # families whose models do not know it
 NO_STRESS = ("torchani",)
 DENSE = 2.0  # A^3 per atom: less is not a cell of atoms
 ELEMENTS = {
@@ -84,7 +83,7 @@ def _check(s: Structure, teacher: str, pressures: Sequence[float]) -> None:
     from ase.data import chemical_symbols
 
     from hdistill.data.format.plausible import structure_problem
-    from hdistill.labeler.teachers.registry import entry
+    from hdistill.labeler.teachers.registry import entry, ignores_charge
 
     known = entry(teacher)
     if (elements := ELEMENTS.get(known.elements)) and (unknown := sorted(set(s.numbers.tolist()) - elements)):
@@ -94,7 +93,7 @@ def _check(s: Structure, teacher: str, pressures: Sequence[float]) -> None:
         )
     if problem := structure_problem(s):
         raise InputError(f"The start structure {s.group} cannot be used: {problem}.")
-    if s.charge and known.family in IGNORES_CHARGE:
+    if s.charge and ignores_charge(teacher):
         raise InputError(
             f"{s.group} has the charge {s.charge:+d}, which {teacher} ignores: it would label the neutral system; take a teacher that "
             "knows charges (uma-s-1p1 --task omol), or remove the charge from the file if the neutral system is meant."

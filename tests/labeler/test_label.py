@@ -108,6 +108,39 @@ def test_the_manifest_says_what_was_done(done: LabelResult) -> None:
     assert {path.name for path in done.path.iterdir()} == files
 
 
+def test_charged_structures_are_told_of_where_the_teacher_ignores_charge(tmp_path: Path) -> None:
+    some = clusters(6)
+    for atoms in some[:2]:
+        atoms.info["charge"] = -1
+    source = write_extxyz(tmp_path / "ions.xyz", some)
+    said: list[str] = []
+    label(settings(source), tmp_path / "all", RunSettings(workers=1, progress=False), say=said.append)
+    wanted = "2 structures are charged, and lennard-jones ignores charge: it labels the same atoms without one."
+    assert any(wanted in line and "--where 'charge == 0'" in line for line in said)
+    said.clear()
+    neutral = replace(settings(source), where="charge == 0")
+    label(neutral, tmp_path / "neutral", RunSettings(workers=1, progress=False), say=said.append)
+    assert not any("ignores charge" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "ignores"),
+    [
+        ("ani-1x", None, True),
+        ("7net-0", None, True),
+        ("mace-mp:small", None, True),
+        ("mace-mp:mh-1", None, False),  # its heads include those of molecules with charges
+        ("uma-s-1p1", "omat", True),
+        ("uma-s-1p1", "omol", False),
+        ("my.model", None, False),
+        ("student:run", None, True),
+        ("ase:ase.calculators.emt.EMT", None, False),
+    ],
+)
+def test_which_teachers_ignore_charge(name: str, task: str | None, ignores: bool) -> None:
+    assert registry.ignores_charge(name, task) == ignores
+
+
 def test_one_worker_gives_the_same_bytes_as_two(done: LabelResult, argon: Path, tmp_path: Path) -> None:
     label(settings(argon), tmp_path / "labels", run=replace(QUIET, workers=1), say=silent)
     assert files_of(tmp_path / "labels") == files_of(done.path)
