@@ -80,6 +80,7 @@ class Preflight(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     force_difference_error: float | None
     product_difference_error: float | None
     product_run_precision_error: float | None = None
+    roughness: float | None = None  # relative change of a product where atoms move by 0.001 A
     tolerance: float | None = None
     largest_asymmetry: float | None = None
     largest_change_under_translation: float | None = None

@@ -188,6 +188,8 @@ def _numerics(manifest: Manifest) -> str:
         agreed.append(f"its forces with differences of its energy to {force:.2g}")
     if run is not None:
         agreed.append(f"the product in the run's precision with that to {run:.2g}")
+    if check.roughness is not None:
+        agreed.append(f"it changed by {check.roughness:.2g} where atoms moved by 0.001 A")
     if agreed:
         sentences.append(
             f"Before the run the teacher was checked in {plain(check.dtype)} on one structure (relative): "

@@ -8,6 +8,7 @@ turn.py          who makes the plan, where many labelers start at once
 spool.py         the selected structures on disk
 spool_sort.py    in the order of the plan, however they come
 preflight.py     analytic products against differences, before a run
+roughness.py     how rough a teacher's curvature is
 differences.py   products by forward differences of forces
 batch_size.py    how many pairs a batch may have, measured
 checks.py        of structures before labelling, of labels after

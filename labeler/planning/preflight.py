@@ -24,6 +24,7 @@ from ..process.host import TeacherHost, TeacherWillNotStart
 from ..process.parent import TeacherBadLabels
 from ..teachers.contract import TeacherInfo
 from .checks import labels_problem
+from .roughness import ROUGH, roughness
 
 STEP = {"float64": 1e-5, "float32": 1e-3}  # A; ANI's CELU and CHGNet's features are rough on the scale of 1e-3 A
 TOLERANCE = {"float64": 1e-3, "float32": 5e-2}  # relative
@@ -33,6 +34,7 @@ STEP_OF_DIFFERENCES = (
 FLOOR = 1e-2  # eV/A^2 and eV/A: what relative means where there is nothing
 PROBE_SEEDS = 64
 RUN_TOLERANCE = 5e-2  # the run's own precision against the check's
+N_ROUGH = 5  # structures that a rough teacher is tried on
 MAX_CRASHES = 8  # structures that may crash or hang the teacher, each of which costs a start or a deadline
 ENOUGH_WRONG = 2  # structures with wrong derivatives: one may lie on a kink of the energy
 
@@ -56,6 +58,7 @@ def check_one_of(
         for structure in in_order_of_trial(structures):
             try:
                 figures = check(host, structure, spec, twin)
+                figures["roughness"] = _confirmed(figures["roughness"], twin.host or host, structures, structure, spec)
                 return figures, host.info  # an ASE calculator is known to be conservative only now
             except WrongDerivatives as error:
                 wrong.append(error)
@@ -74,6 +77,29 @@ def check_one_of(
         f"The teacher did none of {len(failures)} structures that it was tried on, so nothing was labelled. The first, "
         f"{structure.id} ({structure.group}): {reason}"
     ) from reason
+
+
+def _confirmed(
+    rough: float | None, host: TeacherHost, structures: Sequence[Structure], first: Structure, spec: HessianSpec
+) -> float | None:
+    """The roughness on the first structure; where that is rough, the median of a few, for one structure may lie on a jump."""
+    if rough is None or rough <= ROUGH:
+        return rough
+    values = [rough]
+    for structure in [s for s in in_order_of_trial(structures) if s is not first][: N_ROUGH - 1]:
+        try:
+            values.append(_roughness(host, structure, spec))
+        except TeacherCrashed:
+            break
+        except TeacherError:
+            continue
+    return float(np.median(values))
+
+
+def _roughness(host: TeacherHost, structure: Structure, spec: HessianSpec) -> float:
+    product = _product(host, structure, spec)
+    assert product is not None
+    return roughness(lambda moved: _product(host, moved, spec, structure), structure, product)
 
 
 class _Twin:
@@ -155,8 +181,11 @@ def _differences(
         "step_angstrom": step,
         "force_difference_error": abs(slope - along) / max(abs(slope), abs(along), FLOOR),
         "product_difference_error": None,
+        "roughness": None,
         "atom_energies": here.atom_energies is not None,
     }
+    if product is not None:
+        figures["roughness"] = roughness(lambda moved: _product(host, moved, spec, structure), structure, product)
     difference = -(np.asarray(ahead.forces, np.float64) - behind.forces) / (2 * step)
     if product is not None and host.info.conservative:
         figures["product_difference_error"] = _relative(product, difference)
@@ -166,15 +195,19 @@ def _differences(
     return figures, product
 
 
-def _product(host: TeacherHost, structure: Structure, spec: HessianSpec) -> np.ndarray | None:
-    """v . H of one probe, (N,3); made of all rows where the run labels those; None where it labels no products."""
+def _product(
+    host: TeacherHost, structure: Structure, spec: HessianSpec, probe_of: Structure | None = None
+) -> np.ndarray | None:
+    """v . H of one probe, (N,3); made of all rows where the run labels those; None where it labels no products. probe_of: the structure
+    that the probe is drawn for, where this one is it moved."""
     if spec.kind == "none":
         return None
-    wanted = draw(spec, 0, structure.id, structure.n_atoms) if spec.kind == "full" else _probe(structure)
+    probe = _probe(probe_of or structure)
+    wanted = draw(spec, 0, structure.id, structure.n_atoms) if spec.kind == "full" else probe
     labels = _label(host, structure, wanted)
     assert labels.hessian is not None
     if spec.kind == "full":
-        vector = _probe(structure).vectors(structure.n_atoms)[0]
+        vector = probe.vectors(structure.n_atoms)[0]
         return np.tensordot(vector.ravel(), np.asarray(labels.hessian.values, np.float64), axes=1)
     return np.asarray(labels.hessian.values[0], np.float64)
 

@@ -39,6 +39,7 @@ from .plan import (
     require_same_settings,
     save,
 )
+from .roughness import roughness_lines
 from .turn import turn
 
 N_CANDIDATES = 64  # structures of which one is checked, and a batch of which is measured
@@ -241,6 +242,8 @@ def _preflight(
             "the forces are not the gradient of the energy, so Hessian rows are of -dF/dR and not symmetric"
         )
     say(f"Pre-flight check in {figures['dtype']} (relative): {'; '.join(sentences)}.")
+    for line in roughness_lines(figures, info.name):
+        say(line)
     if settings.atom_energies is None and figures["atom_energies"]:
         say("The teacher's energy of each atom is stored, too; --no-atom-energies leaves it out.")
     return figures, info
