@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -361,3 +362,28 @@ def test_a_compiled_fit_has_the_same_bits_in_another_process(caches: Path, argon
     assert all(torch.equal(one[name], two[name]) for name in one)
     for name in one:
         assert torch.allclose(one[name].double(), eager[name].double(), rtol=1e-2, atol=1e-3), name
+
+
+@pytest.mark.long
+def test_two_fits_with_two_threads_are_the_same(argon: Path, tmp_path: Path) -> None:
+    """Sums over edges that threads add up as they come would differ."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    rows = []
+    for name in ("one", "two"):
+        words = [
+            "fit",
+            str(argon),
+            "-o",
+            str(tmp_path / name),
+            "--student",
+            "painn-small",
+            "--compile",
+            "--steps",
+            "40",
+        ]
+        command = [sys.executable, "-m", "hdistill.pipelines", *words, "--quiet"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+        assert "it agrees with the eager one" in done.stderr, done.stderr
+        with (tmp_path / name / "log.csv").open() as file:
+            rows.append([[value for key, value in row.items() if "seconds" not in key] for row in csv.DictReader(file)])
+    assert rows[0] == rows[1]

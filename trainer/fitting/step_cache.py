@@ -15,6 +15,8 @@ from torch import nn
 
 from .tracing import SIZES, Trial, arrays_of, check_sizes, tensors_of, traced
 
+# One thread: with more, sums over edges are atomic additions in any order, so that no two fits are the same, and slower.
+OPTIONS = {"cpp.threads": 1}
 Compiled = Callable[..., Sequence[torch.Tensor]]
 # What is compiled, beside the students.
 SOURCES = ("inputs/batch", "fitting/tracing", "fitting/loss", "force_field/predict", "fitting/step")
@@ -28,7 +30,9 @@ def build(trial: Trial, file: Path) -> Compiled:
     if trial.batch.positions.device.type == "cpu":
         get_cpp_compiler()  # raises where there is none, before minutes are spent on tracing
     graph, inputs, shapes = traced(trial)
-    artifact = inductor.standalone_compile(graph, inputs, dynamic_shapes="from_graph", options={})
+    artifact = inductor.standalone_compile(
+        graph, inputs, dynamic_shapes="from_graph", options={"config_patches": OPTIONS}
+    )
     check_sizes(shapes)
     temporary = file.with_suffix(f".{os.getpid()}")
     artifact.save(path=str(temporary), format="binary")
@@ -65,7 +69,14 @@ def key_of(trial: Trial) -> str:
     machine = platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), device.type
     if device.type == "cuda":
         machine += (torch.cuda.get_device_name(device),)  # type: ignore[assignment]
-    setup = trial.names, settings.product_method, settings.hessian_norm, torch.__version__, platform.python_version()
+    setup = (
+        OPTIONS,
+        trial.names,
+        settings.product_method,
+        settings.hessian_norm,
+        torch.__version__,
+        platform.python_version(),
+    )
     sources = {Path(p) for m in model.modules() if (p := getattr(sys.modules[type(m).__module__], "__file__", None))}
     here = Path(__file__).parents[1]
     sources |= {*(here / f"{name}.py" for name in SOURCES), *(here / "students").glob("*.py")}

@@ -46,8 +46,9 @@ from .parity import Difference, NotExported, check_export, made_structures
 
 SUFFIX = ".pt2"
 INSIDE, ABOUT = "hdistill", "about.json"  # the folder of a .pt2 that holds the student, and what is said of the code
-# Of torch's compiler: see above for the first. Wrong indices would read memory that is not ours: they are checked.
-OPTIONS = {"allow_buffer_reuse": False, "assert_indirect_indexing": True}
+# Of torch's compiler: see above for the first. Wrong indices would read memory that is not ours: they are checked. With more threads
+# than one, sums over edges are atomic additions: two take 2.3 times as long as one.
+OPTIONS = {"allow_buffer_reuse": False, "assert_indirect_indexing": True, "cpp.threads": 1}
 SIZES = (149, 2003, 13)  # atoms, edges, structures as tracing sees them: three different numbers
 NO_COMPILER = (
     "No C++ compiler is here, which building machine code needs; install one (`apt install g++`, or "
