@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from inside_teacher import loaded_teacher
+
 ROOT = Path(__file__).resolve().parents[1]
 TEACHERS = ("7net-0", "chgnet", "ani-1x", "{folder}/small.model", "{folder}/conserving.pt")
 CHECKPOINTS = {"{folder}/small.model": "mace", "{folder}/conserving.pt": "fairchem"}
@@ -60,21 +62,11 @@ def main(names: list[str]) -> None:
 
 def inside(name: str, family: str, model: str, task: str | None) -> list[dict[str, Any]]:
     """In the teacher's interpreter: medians of CPU seconds."""
-    sys.path.insert(0, str(ROOT / "labeler" / "process"))
-    from child import make_hdistill_importable
-
-    sys.path.pop(0)
-    make_hdistill_importable()
+    teacher = loaded_teacher(name, family, model, task)
     import numpy as np
-    import torch
 
     from hdistill.data.structure import Directions, Structure
-    from hdistill.labeler.teachers.contract import TeacherRequest
 
-    torch.set_num_threads(1)
-    teacher = importlib.import_module(f"hdistill.labeler.teachers.{family}").load(
-        TeacherRequest(name, family, model, task)
-    )
     own = own_calculator(family)(model, task, "float32", "cpu")
     rows = []
     for atoms in examples(family):

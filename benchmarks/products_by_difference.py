@@ -13,9 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from inside_teacher import loaded_teacher
+
 N_TURNS = 3
 WARM_UP = 1
 BATCH_EDGES = 8192
@@ -38,27 +38,14 @@ def main(name: str = "7net-0") -> None:
 
 def inside(name: str, family: str, model: str, task: str | None) -> list[tuple[str, float, float, float, float]]:
     """In the teacher's interpreter: medians of CPU seconds plain, with 4 own products, with 4 differences; their error."""
-    sys.path.insert(0, str(ROOT / "labeler" / "process"))
-    from child import make_hdistill_importable
-
-    sys.path.pop(0)
-    make_hdistill_importable()
-    import importlib
-
+    teacher = loaded_teacher(name, family, model, task)
     import numpy as np
-    import torch
     from ase import Atoms
     from ase.build import bulk
 
     from hdistill.data.probes import draw, parse_spec
     from hdistill.data.structure import Directions, Labels, Structure
     from hdistill.labeler.planning import differences
-    from hdistill.labeler.teachers.contract import TeacherRequest
-
-    torch.set_num_threads(1)
-    teacher = importlib.import_module(f"hdistill.labeler.teachers.{family}").load(
-        TeacherRequest(name, family, model, task)
-    )
 
     def label(structures: Sequence[Structure], directions: Sequence[Directions | None], _: int) -> list[Labels]:
         return list(teacher.label(structures, directions))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..errors import InputError, nearest
+from ..errors import InputError, LicenceError, nearest
 from ..format.records import LicenseClass, Manifest
 from ..support.typed import fields_of
 
@@ -153,3 +154,16 @@ def _why(narrowest: str, sides: Sequence[str], structures: str, weights: str) ->
         "unknown": f"nobody has said under which licence the {who} are",
     }
     return f"{are[narrowest]} ({both})"
+
+
+def require_may_be_pushed(licence: Licence, folder: Path, what: str, how_to_state: str) -> None:
+    """Raise LicenceError, with what to do, unless the licence lets anybody pass on `what` the folder holds; how_to_state: the way to say
+    it where it is unknown, up to "; else ..."."""
+    if licence.license_class in MAY_BE_PUSHED:
+        return
+    how = "ask who holds the rights, and with their permission give --i-have-permission, which is recorded"
+    if licence.license_class == UNKNOWN:
+        how = how_to_state + " --i-have-permission, which is recorded"
+    raise LicenceError(
+        f"{folder} was not pushed: {what} under '{licence.id}' (class {licence.license_class}), since {licence.why}; {how}."
+    )

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import LabelSetError, LicenceError
+from ..errors import LabelSetError
 from ..format.manifest import MANIFEST, SHARDS
 from ..format.records import History, Manifest, Parent
 from ..labelsets.label_set import LabelSet, ShardEntry, open_label_set, verify_shard
 from ..publication.documents import documents
-from ..publication.licences import MAY_BE_PUSHED, Licence, of_manifest
+from ..publication.licences import Licence, of_manifest, require_may_be_pushed
 from ..publication.statement import (
     MAX_STATED_BYTES,
     PERMISSION,
@@ -68,7 +68,10 @@ def push(folder: Path, destination: str, permission_by: str | None = None, progr
     stated = read_publication(labels.path)
     licence = of_manifest(labels.manifest, stated.stated_licenses)
     if permission_by is None:
-        _require_licence(licence, folder)
+        card = f"`hdistill labels card {folder} --structures-license ID` (or --weights-license ID)"
+        require_may_be_pushed(
+            licence, folder, "its labels are", f"if you know it, state it with {card}; else push with"
+        )
     place = store(destination)
     require_writable(place)
     manifest = (labels.path / MANIFEST).read_bytes()
@@ -122,21 +125,6 @@ def _is_whole(shard: ShardEntry) -> bool:
     except LabelSetError:
         return False
     return True
-
-
-def _require_licence(licence: Licence, folder: Path) -> None:
-    """Raise LicenceError, with what to do, unless the licence lets anybody pass the labels on."""
-    if licence.license_class in MAY_BE_PUSHED:
-        return
-    how = "ask who holds the rights, and with their permission give --i-have-permission, which is recorded"
-    if licence.license_class == "unknown":
-        how = (
-            f"if you know it, state it with `hdistill labels card {folder} --structures-license ID` (or --weights-license ID); "
-            "else push with --i-have-permission, which is recorded"
-        )
-    raise LicenceError(
-        f"{folder} was not pushed: its labels are under '{licence.id}' (class {licence.license_class}), since {licence.why}; {how}."
-    )
 
 
 def _require_same_or_older(place: Store, labels: LabelSet) -> None:

@@ -88,7 +88,9 @@ def _confirmed(
     values = [rough]
     for structure in [s for s in in_order_of_trial(structures) if s is not first][: N_ROUGH - 1]:
         try:
-            values.append(_roughness(host, structure, spec))
+            product = _product(host, structure, spec)
+            assert product is not None
+            values.append(_roughness(host, structure, spec, product))
         except TeacherCrashed:
             break
         except TeacherError:
@@ -96,9 +98,7 @@ def _confirmed(
     return float(np.median(values))
 
 
-def _roughness(host: TeacherHost, structure: Structure, spec: HessianSpec) -> float:
-    product = _product(host, structure, spec)
-    assert product is not None
+def _roughness(host: TeacherHost, structure: Structure, spec: HessianSpec, product: np.ndarray) -> float:
     return roughness(lambda moved: _product(host, moved, spec, structure), structure, product)
 
 
@@ -185,7 +185,7 @@ def _differences(
         "atom_energies": here.atom_energies is not None,
     }
     if product is not None:
-        figures["roughness"] = roughness(lambda moved: _product(host, moved, spec, structure), structure, product)
+        figures["roughness"] = _roughness(host, structure, spec, product)
     difference = -(np.asarray(ahead.forces, np.float64) - behind.forces) / (2 * step)
     if product is not None and host.info.conservative:
         figures["product_difference_error"] = _relative(product, difference)

@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..force_field.compiler import ONE_THREAD
 from .tracing import SIZES, Trial, arrays_of, check_sizes, tensors_of, traced
 
-# One thread: with more, sums over edges are atomic additions in any order, so that no two fits are the same, and slower.
-OPTIONS = {"cpp.threads": 1}
 Compiled = Callable[..., Sequence[torch.Tensor]]
 # What is compiled, beside the students.
 SOURCES = ("inputs/batch", "fitting/tracing", "fitting/loss", "force_field/predict", "fitting/step")
@@ -31,7 +30,7 @@ def build(trial: Trial, file: Path) -> Compiled:
         get_cpp_compiler()  # raises where there is none, before minutes are spent on tracing
     graph, inputs, shapes = traced(trial)
     artifact = inductor.standalone_compile(
-        graph, inputs, dynamic_shapes="from_graph", options={"config_patches": OPTIONS}
+        graph, inputs, dynamic_shapes="from_graph", options={"config_patches": ONE_THREAD}
     )
     check_sizes(shapes)
     temporary = file.with_suffix(f".{os.getpid()}")
@@ -54,7 +53,7 @@ def load(file: Path) -> Compiled | None:
 
 
 def key_of(trial: Trial) -> str:
-    """A digest of what the code depends on: versions, machine, threads, source, and the student but for its weights.
+    """A digest of what the code depends on: versions, machine, source, and the student but for its weights.
 
     What it might miss of a student from outside, the trial finds out.
     """
@@ -66,11 +65,11 @@ def key_of(trial: Trial) -> str:
         for x in (trial.batch, trial.targets)
         for _, dims, t in arrays_of(x)
     ]
-    machine = platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), device.type
+    machine = platform.machine(), torch.backends.cpu.get_cpu_capability(), device.type
     if device.type == "cuda":
         machine += (torch.cuda.get_device_name(device),)  # type: ignore[assignment]
     setup = (
-        OPTIONS,
+        ONE_THREAD,
         trial.names,
         settings.product_method,
         settings.hessian_norm,

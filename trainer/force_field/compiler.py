@@ -11,6 +11,9 @@ from hdistill.data.sharing.cache import default_folder
 from hdistill.data.support.private import private_folder
 
 NAME = "TORCHINDUCTOR_CACHE_DIR"
+# Of torch's compiler. With more threads sums over edges are atomic additions, in any order, so that no two fits are the same, and slower:
+# two threads took 2.3 times as long as one.
+ONE_THREAD = {"cpp.threads": 1}
 
 
 def folder_of_code() -> Path:

@@ -42,7 +42,7 @@ class Mace(nn.Module):
             raise ValueError("there is no MACE of the size that its card says")  # it might take all memory
         self.cutoff = size.cutoff
         self.n_species = len(elements)
-        self.network = network(elements, size, scale, [0.0] * len(elements))
+        self.network = network(elements, size, scale)
         self.register_buffer("species_of", places_of(elements), persistent=False)
 
     @property
@@ -73,14 +73,8 @@ class Mace(nn.Module):
         return energies.to(vectors.dtype)
 
 
-def network(
-    elements: Sequence[int],
-    size: StudentSize,
-    scale: float,
-    free_atoms: Sequence[float],
-    scripted: bool = False,
-) -> Any:
-    """The package's model with fresh weights in torch's default precision, energies of free atoms in eV.
+def network(elements: Sequence[int], size: StudentSize, scale: float, scripted: bool = False) -> Any:
+    """The package's model with fresh weights in torch's default precision; energies of free atoms are 0.
 
     scripted: with e3nn's TorchScript, as the package's files have it; without, it can be differentiated three times and compiled.
     Raises InputError where the package is missing.
@@ -97,7 +91,7 @@ def network(
         before = e3nn.get_optimization_defaults()
         e3nn.set_optimization_defaults(jit_script_fx=scripted)
         try:
-            made = _scale_shift(elements, size, scale, free_atoms)
+            made = _scale_shift(elements, size, scale)
         finally:
             e3nn.set_optimization_defaults(**before)
     if not scripted:
@@ -108,7 +102,7 @@ def network(
     return made
 
 
-def _scale_shift(elements: Sequence[int], size: StudentSize, scale: float, free_atoms: Sequence[float]) -> Any:
+def _scale_shift(elements: Sequence[int], size: StudentSize, scale: float) -> Any:
     from e3nn import o3
     from mace import modules
 
@@ -126,7 +120,7 @@ def _scale_shift(elements: Sequence[int], size: StudentSize, scale: float, free_
         hidden_irreps=o3.Irreps(hidden),
         MLP_irreps=o3.Irreps(READOUT),
         gate=nn.functional.silu,
-        atomic_energies=torch.tensor(free_atoms, dtype=torch.get_default_dtype()).numpy(),
+        atomic_energies=torch.zeros(len(elements)).numpy(),
         avg_num_neighbors=NEIGHBOURS,
         atomic_numbers=list(elements),
         correlation=CORRELATION,

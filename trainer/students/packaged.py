@@ -18,13 +18,13 @@ PACKAGED = {
         "mace", channels=32, layers=2, cutoff=5.0, basis=8, max_l=3, package="mace-torch", options={"hidden_l": 1}
     ),
 }
-MODULES = {"mace": ("mace", "mace-torch")}  # architecture to module and package; the family has the architecture's name
+PACKAGES = {"mace": "mace-torch"}  # by architecture, which is the name of the module and of the teachers' family, too
 
 
 def require(size: StudentSize) -> None:
     """Raises PackageMissing where a student's network is of a package that this interpreter does not have."""
-    module, package = MODULES.get(size.architecture, ("", ""))
-    if module and find_spec(module) is None:
+    package = PACKAGES.get(size.architecture)
+    if package is not None and find_spec(size.architecture) is None:
         raise PackageMissing(
             f"This student is a {package} model, and {package} is not installed in this interpreter; type `hdistill teachers install "
             f"{size.architecture}`, and the commands of hdistill find it there, or, for Python, `pip install {package}` beside hdistill.",

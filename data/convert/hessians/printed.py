@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def _results(path: Path, found: Printed, in_ev: Array, stated: Stated) -> tuple[
     arms = found.positions * BOHR if not found.pbc.any() else np.zeros_like(found.positions)  # crystals have no turns
     if found.forces is None or found.energy is None:
         if stated.energy is None and found.energy is not None:
-            stated = Stated(stated.geometry, found.energy * HARTREE, stated.at_minimum)
+            stated = replace(stated, energy=found.energy * HARTREE)
         results, said = at_rest(path, arms, in_ev, stated, "a gradient")
         return {"energy": results["energy"] / HARTREE, "forces": results["forces"]}, said
     if stated.options:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,7 @@ def read(path: Path, stated: Stated) -> Iterator[HessianRecord | Refused]:
     require_stated_frequencies(path, numbers, in_ev, arrays["vibfreqs"], "the file", arrays["masses"], positions)
     if stated.energy is not None:
         raise InputError(f"{path} has the energy: --energy is not needed.")
-    at_its_energy = Stated(stated.geometry, energy * HARTREE, stated.at_minimum)
-    results, said = at_rest(path, positions, in_ev, at_its_energy, "a gradient")
+    results, said = at_rest(path, positions, in_ev, replace(stated, energy=energy * HARTREE), "a gradient")
     record = Record(
         numbers=numbers,
         positions=arrays["coords3d"],

@@ -1,6 +1,7 @@
 """A student where people simulate.
 
 outputs.py       what an engine asks of a student: energies of atoms, forces, stress, from edge vectors
+exported.py      a file that is there whole or not at all, and what is said of it
 parity.py        made structures, and how far an export is from the eager float64 student
 pt2.py           a student as machine code (.pt2): build, check, load
 compiled.py      machine code of a run, kept in the user's cache folder

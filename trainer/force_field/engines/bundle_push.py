@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hdistill.data.errors import InputError, LicenceError
-from hdistill.data.publication.licences import MAY_BE_PUSHED, Licence, of_licenses
+from hdistill.data.errors import InputError
+from hdistill.data.publication.licences import Licence, of_licenses, require_may_be_pushed
 from hdistill.data.publication.statement import PERMISSION, as_bytes
 from hdistill.data.sharing.failures import Missing
 from hdistill.data.sharing.push_pull import permission_for
@@ -30,7 +30,8 @@ def push_bundle(folder: Path, destination: str, permission_by: str | None = None
     require_whole_bundle(folder)
     licence = _licence(folder)
     if permission_by is None:
-        _require_licence(licence, folder)
+        how = "if you know that of the structures, export the bundle anew with --licence SPDX; else give"
+        require_may_be_pushed(licence, folder, "its student is", how)
     place = bundle_store(destination)
     require_writable(place)
     index = (folder / BUNDLE).read_bytes()
@@ -58,17 +59,3 @@ def _licence(folder: Path) -> Licence:
     except (OSError, ValueError, LookupError, TypeError):
         return of_licenses(licenses)
     return of_licenses(licenses, {"structures": stated})
-
-
-def _require_licence(licence: Licence, folder: Path) -> None:
-    if licence.license_class in MAY_BE_PUSHED:
-        return
-    how = "ask who holds the rights, and with their permission give --i-have-permission, which is recorded"
-    if licence.license_class == "unknown":
-        how = (
-            "if you know that of the structures, export the bundle anew with --licence SPDX; else give --i-have-permission, "
-            "which is recorded"
-        )
-    raise LicenceError(
-        f"{folder} was not pushed: its student is under '{licence.id}' (class {licence.license_class}), since {licence.why}; {how}."
-    )

@@ -26,8 +26,9 @@ from hdistill.data.support.publish import publish, sha256_of
 
 from ..checkpoint import STUDENT, load_student
 from ..compiler import folder_of_code, kernels_in, locked
+from .exported import Exported, dtype_name, require_suffix
 from .parity import check_export
-from .pt2 import SUFFIX, CompiledStudent, Pt2Export, build_pt2
+from .pt2 import SUFFIX, CompiledStudent, build_pt2
 
 
 def load_compiled(run: Path, dtype: str, device: str = "cpu", build: bool = False) -> CompiledStudent | None:
@@ -52,20 +53,19 @@ def export_pt2(
     dtype: str | None = None,
     device: str = "cpu",
     structures: Sequence[Structure] = (),
-) -> Pt2Export:
+) -> Exported:
     """The student of a run folder or file as machine code in a file of its own, built as build_pt2 does or taken from the cache; it
     is compared with the eager float64 student in either case, on `structures` too. Raises as build_pt2 does."""
     began = time.monotonic()
     run, path = Path(run), Path(path)
-    if path.suffix != SUFFIX:
-        raise InputError(f"{path} does not end in {SUFFIX}; give the file such a name.")
+    require_suffix(path, SUFFIX)
     trained = load_student(run, device, dtype)
-    name = str(next(trained.model.parameters()).dtype).removeprefix("torch.")
+    name = dtype_name(trained)
     code = load_compiled(run, name, device, build=True)
     assert code is not None
     difference = check_export(code, trained.model, trained.card.references.elements, structures, trained.cutoff, device)
     publish(path, compiled_file(run, name, device).read_bytes(), replace=True)
-    return Pt2Export(path, name, difference, time.monotonic() - began)
+    return Exported(path, name, difference, time.monotonic() - began)
 
 
 def load_pt2(path: Path) -> CompiledStudent:
@@ -98,7 +98,7 @@ def compiled_file(run: Path, dtype: str, device: str = "cpu") -> Path:
 
 
 def _key(student: str, dtype: str, device: str) -> str:
-    machine = platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), device
+    machine = platform.machine(), torch.backends.cpu.get_cpu_capability(), device
     if device != "cpu":
         machine += (torch.cuda.get_device_name(device),)  # type: ignore[assignment]
     versions = torch.__version__, platform.python_version()
@@ -109,7 +109,9 @@ def _key(student: str, dtype: str, device: str) -> str:
 def _sources() -> str:
     """Hash of the files that the code is made of, as they were when it was first asked for."""
     trainer = Path(__file__).parents[2]
-    ours = [trainer / "force_field" / name for name in ("predict.py", "engines/outputs.py", "engines/pt2.py")]
+    ours = [
+        trainer / "force_field" / name for name in ("predict.py", "compiler.py", "engines/outputs.py", "engines/pt2.py")
+    ]
     return sha256_of(*sorted((trainer / "students").glob("*.py")), *ours)
 
 

